@@ -31,7 +31,8 @@ pub struct ChannelEntry {
     pollers: AtomicU32,
     /// The shards with connections that name it.
     shards: ShardSet,
-    /// The shard that its plain streams share while they are few, plus one; 0 before the first of them.
+    /// The number, plus one, of the shard that its plain streams share while they are few; 0 while no
+    /// shard is chosen.
     home: AtomicU32,
     /// Whether a channel actor has claimed it.
     claimed: AtomicBool,
@@ -40,7 +41,7 @@ pub struct ChannelEntry {
     /// Its part of the publish permits.
     publish_permits: Arc<Semaphore>,
     policy: RwLock<Arc<ChannelPolicy>>,
-    /// Whether its policy has a rate, so that publishers of others take no lock for it.
+    /// Whether its policy limits its rate. Without a limit, publishers need not lock the policy.
     is_rate_limited: AtomicBool,
     rate: Rate,
     /// Whether its events go into a log on disk.
@@ -158,7 +159,7 @@ impl ChannelEntry {
         self.wake_at_ms.store(at_ms, Ordering::Release);
     }
 
-    /// Whether it has no actor and something of it is due.
+    /// Whether it has no actor, and the time has come when it needs one.
     pub fn needs_actor(&self, now_ms: u64) -> bool {
         !self.claimed.load(Ordering::Acquire) && self.wake_at_ms.load(Ordering::Acquire) <= now_ms
     }
@@ -216,7 +217,8 @@ impl ChannelEntry {
         }
     }
 
-    /// Counts a stream less. Without streams the channel has no home shard: the next first one chooses.
+    /// Counts one stream less. With the last stream the channel loses its home shard: the next stream
+    /// chooses one anew.
     pub fn remove_stream(&self) {
         if self.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.home.store(0, Ordering::Relaxed);
@@ -266,7 +268,8 @@ pub struct ChannelInfo {
     pub subscribers: u32,
     /// Waiting polls that receive it.
     pub pollers: u32,
-    /// Events that came since the hub has this channel in memory, those read at its start included.
+    /// Events appended since this hub created the channel's record, those read from the log at its start
+    /// included.
     pub events_total: u64,
     /// Events in its history, on disk and in memory.
     pub events_retained: u64,

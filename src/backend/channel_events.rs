@@ -1,4 +1,4 @@
-//! The event store's part of a channel's record: its history, and what was in it.
+//! The event store's part of a channel's record: its history, its losses, and whether it is closed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,23 +16,23 @@ use crate::{
 /// The events of one channel.
 #[derive(Debug)]
 pub struct ChannelEvents {
-    /// What earlier incarnations of the name have lost.
+    /// Earlier incarnations of the channel may have lost events up to this seq.
     created_after: Seq,
     /// The number of the latest eviction from it, its earlier incarnations included.
     eviction: AtomicU64,
     retained: Mutex<Retained>,
     /// The newest seq, so that a reader sees without a lock that there is nothing new.
     last_seq: AtomicU64,
-    /// Whether its closing event has a seq, shown or not.
+    /// Whether its closing event has a seq, even if readers do not see that event yet.
     closing: AtomicBool,
-    /// Zero while open, or as long as the closing event is not shown.
+    /// The seq of its closing event; zero as long as readers do not see that event.
     closed_seq: AtomicU64,
     closed_ms: AtomicU64,
-    /// Whether the hub-wide ceiling has it in its queue.
+    /// Whether it has an entry in the ranking of the memory ceiling.
     ranked: AtomicBool,
     /// Its newest event that a log on disk does not have, or zero.
     unwritten: AtomicU64,
-    /// What it has lost that was on disk alone, or not in this incarnation.
+    /// Its losses of events that were on disk alone, and those of its earlier incarnations.
     lost_on_disk: Mutex<Losses>,
 }
 
@@ -60,7 +60,7 @@ impl ChannelEvents {
         }
     }
 
-    /// Takes over a history that was counted.
+    /// Sets the history that was counted at the start, with its losses.
     pub(super) fn restore(&self, history: History, last: Seq, eviction: u64, lost_on_disk: Losses) {
         self.retained.lock().history = history;
         self.set_last_seq(last);
@@ -76,7 +76,7 @@ impl ChannelEvents {
         read(&mut self.retained.lock().history)
     }
 
-    /// Runs `change` on the history and what that may keep, under its lock.
+    /// Runs `change` on the history and its limits, under its lock.
     #[inline]
     pub(super) fn with_limits<T>(
         &self,
@@ -129,7 +129,7 @@ impl ChannelEvents {
         self.eviction.store(eviction, Ordering::Relaxed);
     }
 
-    /// The events of `range`; an error if some were evicted that the reader was not sent a gap for
+    /// The events of `range`; an error if some were evicted and the reader does not know of it
     /// (`known`).
     pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, NotInMemory> {
         self.with_history(|history| self.read_from(history, known, range))
@@ -168,14 +168,14 @@ impl ChannelEvents {
         }
     }
 
-    /// The next event after `after`, unless others after it are gone that the reader does not know
-    /// of. Of events on disk alone it is a seq that may be before the next one.
+    /// The seq of the next event after `after`; an error if events after `after` are lost and the reader
+    /// does not know of it. If the next event is on disk alone, the seq may be before it.
     pub(super) fn next_after(
         &self,
         after: Seq,
         known: KnownLosses,
     ) -> Result<Option<Seq>, FellOff> {
-        // Most channels have nothing, and cost no lock.
+        // Most channels have no such events; for these no lock is taken.
         if self.last_seq() <= after && self.created_after <= after {
             return Ok(None);
         }
@@ -198,18 +198,19 @@ impl ChannelEvents {
         self.last_seq.store(seq.0, Ordering::Release);
     }
 
-    /// Notes that its closing event has a seq: whatever comes after it in the log is rejected, even
-    /// before readers see that it is closed.
+    /// Notes that its closing event has a seq: the log rejects later events, even before readers see that
+    /// the channel is closed.
     pub fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Whether it takes no more events. For the log alone, under its lock.
+    /// Whether it takes no more events. Only the log asks, under its lock.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Notes that events up to `through` are lost, whatever it has of them.
+    /// Raises its newest seq to `through`: events up to there may be lost, so readers have to look at its
+    /// losses.
     pub(super) fn lose_through(&self, through: Seq) {
         self.last_seq.fetch_max(through.0, Ordering::AcqRel);
     }
@@ -227,13 +228,13 @@ impl ChannelEvents {
         }
     }
 
-    /// Whether a reader that has everything up to `cursor` still has to get the closing event, or
-    /// the channel is open. An evicted closing event is covered by a gap.
+    /// Whether the channel is open, or a reader that has everything up to `cursor` still has to get its
+    /// closing event. An evicted closing event is covered by a gap.
     pub fn closing_event_due(&self, cursor: Seq) -> bool {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }
 
-    /// Lets it take events again, if it is this event that has closed it; false if it is not.
+    /// Lets it take events again, if the event `closing` has closed it; false otherwise.
     pub(super) fn reopen(&self, closing: Seq) -> bool {
         let (acquired, failed) = (Ordering::AcqRel, Ordering::Acquire);
         let is_open = self.closed_seq.compare_exchange(closing.0, 0, acquired, failed).is_ok();
@@ -259,24 +260,25 @@ impl ChannelEvents {
         self.closed_seq.store(seq.0, Ordering::Release);
     }
 
-    /// Whether it has never had an event, as far as is known without a lock: if the log lost events
-    /// it may have had some.
+    /// Whether it has had no event in this incarnation. It is asked without a lock; false too if the log
+    /// may have lost events of it.
     pub(super) fn never_published(&self) -> bool {
         self.last_seq() == Seq::ZERO
     }
 
-    /// Claims its entry in the ceiling's queue; false when it has one.
+    /// Notes that it gets an entry in the ranking of the memory ceiling; false if it has one.
     #[inline]
     pub(super) fn rank(&self) -> bool {
         !self.ranked.swap(true, Ordering::AcqRel)
     }
 
+    /// Notes that its entry in the ranking was taken out.
     pub(super) fn unrank(&self) {
         self.ranked.store(false, Ordering::Release);
     }
 
-    /// Whether events before its oldest one are gone, as far as is known: of a channel that was evicted
-    /// long ago they may be.
+    /// Whether events before its oldest one are gone. For a channel that was evicted long ago it may be
+    /// true although none are: losses of such channels are not known one by one.
     pub fn is_truncated(&self) -> bool {
         self.with_history(|history| history.evicted_through() > Seq::ZERO)
     }

@@ -29,8 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Directory {
     entries: DashMap<ChannelName, Arc<ChannelEntry>>,
-    /// The same in the order of their names, for looking for many. Its lock is taken under
-    /// those of `entries`, never the other way round.
+    /// The same entries in the order of their names, for walks and pages. Its lock is taken under those
+    /// of `entries`, never the other way round.
     names: RwLock<BTreeMap<ChannelName, Arc<ChannelEntry>>>,
     len: AtomicUsize,
     created: AtomicU64,
@@ -41,7 +41,7 @@ pub struct Directory {
     policies: RwLock<ChannelPolicies>,
 }
 
-/// The directory has the most channels that the hub may have.
+/// The directory has as many channels as the hub may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the hub has as many channels as it may ({channels_max})")]
 pub struct DirectoryFull {
@@ -75,7 +75,7 @@ impl Directory {
     }
 
     /// The channel, created now if need be, even past the limit: another hub has accepted an event
-    /// of it into the shared log.
+    /// of this channel into the shared log.
     pub fn find_or_create_always(&self, name: &ChannelName, now_ms: u64) -> Arc<ChannelEntry> {
         self.create_within(name, now_ms, usize::MAX).expect("no limit is reached")
     }
@@ -168,8 +168,9 @@ impl Directory {
         removed.is_some()
     }
 
-    /// Takes over what a log on disk knows of events that it has removed: the last one of some
-    /// channels, in their order, and the last one of any other.
+    /// Restores the losses that a log on disk knows of, since it has removed the events: `lost` has the
+    /// last lost event of some channels, in the order of these events; `unnamed` is the last of all
+    /// other channels.
     pub fn restore_losses<'a>(
         &self,
         lost: impl IntoIterator<Item = (&'a ChannelName, Seq)>,
@@ -182,17 +183,18 @@ impl Directory {
         }
     }
 
-    /// Any channel may have lost events up to `through`, and no more is known of evicted ones.
+    /// Notes that any channel may have lost events up to `through`. Drops what is known of evicted ones.
     pub(super) fn reset_losses(&self, through: Seq) {
         self.evicted.lock().reset(through);
     }
 
-    /// Any channel of these patterns may have lost events up to these, when the hub ended before.
+    /// Notes that any channel that matches one of these patterns may have lost events up to the seq
+    /// beside it, when the hub ended before.
     pub fn lose_transient(&self, lost: Vec<(ChannelPattern, Seq)>) {
         self.evicted.lock().lose_transient(lost);
     }
 
-    /// The channels of the next names of a walk, `names_max` at most.
+    /// The channels of the next names of a walk, at most `names_max`.
     pub(super) fn next_names(&self, walk: &mut Walk, names_max: usize) -> Vec<Arc<ChannelEntry>> {
         let mut entries = Vec::with_capacity(names_max);
         walk.visit(&self.names.read(), names_max, |_, entry| entries.push(Arc::clone(entry)));
@@ -204,9 +206,9 @@ impl Directory {
         self.evicted.lock()
     }
 
-    /// Up to `limit` wanted channels whose names begin with `prefix`, after the name `after`, in the order of
-    /// their names, of those that one look comes to. With them the name that it has come to, if there
-    /// may be more. Names without the prefix are not looked at.
+    /// Up to `limit` wanted channels whose names begin with `prefix` and come after the name `after`,
+    /// in the order of their names. One call looks at a bounded number of names, and only at those with
+    /// the prefix. If there may be more channels, it also gives the last name that it has looked at.
     pub fn page(
         &self,
         prefix: &str,
@@ -217,7 +219,7 @@ impl Directory {
         self.page_of(prefix, after, limit, |entry| wanted(entry.name()))
     }
 
-    /// Filters by the whole entry instead of its name.
+    /// As [`page`](Self::page), for names of any prefix; `wanted` sees the whole entry.
     pub fn page_where(
         &self,
         after: Option<&str>,
@@ -252,8 +254,9 @@ impl Directory {
         (found, None)
     }
 
-    /// The channels after the name `after` to which `due` applies, in the order of their names, of
-    /// those that one look comes to. With them the name that it has come to, if there may be more.
+    /// The channels after the name `after` to which `due` applies, in the order of their names. One call
+    /// looks at a bounded number of names. If there may be more, it also gives the last name that it has
+    /// looked at.
     pub fn next_due(
         &self,
         after: Option<&ChannelName>,
@@ -298,6 +301,6 @@ impl Directory {
     }
 }
 
-/// Names that one look for a page comes to: each may be compared with a hundred patterns of a
-/// token, and a creation waits for the lock.
+/// Names that one call for a page looks at: each may be compared with a hundred patterns of a token, and
+/// the creation of a channel waits for the lock meanwhile.
 const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 64 };

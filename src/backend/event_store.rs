@@ -1,8 +1,8 @@
 //! The events that readers see: histories in this process, under one ceiling of memory.
 //!
-//! Only the last stage of a commit appends here, so whatever is found here is shown: it is as durable
-//! as the log promises (docs/adr/030-a-seam-for-storage.md). With a log on disk the bodies beyond the
-//! ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
+//! Only the last stage of a commit appends here, so readers may be shown every event that they find
+//! here: it is as durable as the log promises (docs/adr/030-a-seam-for-storage.md). With a log on disk
+//! the bodies beyond the ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
 
 use std::sync::{
     Arc, OnceLock, Weak,
@@ -37,15 +37,16 @@ pub struct EventStore {
     first_on_disk: AtomicU64,
     /// Whether the log on disk may not have all events.
     has_transient: AtomicBool,
-    /// No event up to here is in memory, and all after it are.
+    /// As in [`unloaded_through`](Self::unloaded_through).
     unloaded_through: AtomicU64,
     /// The channel that had the oldest event when that was last looked for.
     oldest: Mutex<Weak<ChannelEntry>>,
-    /// For the ceiling. Only the thread that shows a commit takes this lock.
+    /// The order in which channels give up memory at the ceiling. Only the thread that shows a commit
+    /// takes this lock.
     ranking: Mutex<Ranking>,
     /// Its lock is taken under that of a history, never the other way round.
     journal: RwLock<Journal>,
-    /// With a log on disk, what searches for last events may hold.
+    /// With a log on disk, the memory that searches for last events share.
     search_memory: OnceLock<SearchMemory>,
 }
 
@@ -86,12 +87,12 @@ impl EventStore {
         self.first_on_disk().is_some()
     }
 
-    /// Sets what searches for last events may hold together, once.
+    /// Limits the memory that searches for last events share; called at most once.
     pub fn limit_searches(&self, bytes_max: u64) {
         let _ = self.search_memory.set(SearchMemory::new(bytes_max));
     }
 
-    /// What searches for last events may hold together, if that is limited.
+    /// The memory that searches for last events share, if it is limited.
     pub fn search_memory(&self) -> Option<&SearchMemory> {
         self.search_memory.get()
     }
@@ -130,7 +131,7 @@ impl EventStore {
             let evicted = history.append(Arc::clone(event), limits);
             let mut journal = self.journal.write();
             journal.append(Arc::clone(event));
-            self.note(&mut journal, entry, &evicted);
+            self.note_eviction(&mut journal, entry, &evicted);
         });
         entry.events().set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
@@ -139,7 +140,7 @@ impl EventStore {
         self.rank(entry, event.seq);
     }
 
-    /// Has the ceiling know a channel that has had no event in memory before this one.
+    /// Adds a channel to the ranking, unless it is there. `oldest` is its oldest event in memory.
     #[inline]
     fn rank(&self, entry: &Arc<ChannelEntry>, oldest: Seq) {
         if entry.events().rank() {
@@ -155,13 +156,15 @@ impl EventStore {
         }
     }
 
-    /// Goes on from histories that were counted: behind this event the journal is whole.
+    /// Continues from what [`Outlines`](super::outlines::Outlines) has counted at the start. The
+    /// journal gets every event after `journal_after`.
     pub(super) fn begin_with(&self, journal_after: Seq, evictions: u64, unloaded_through: Seq) {
         self.journal.write().begin_with(journal_after, evictions);
         self.unloaded_through.store(unloaded_through.0, Ordering::Release);
     }
 
-    /// Adds an event that was counted and stays in memory. A later time counts as `now_ms`.
+    /// Adds an event that was counted and stays in memory. If its time is after `now_ms`, `now_ms`
+    /// counts.
     pub(super) fn restore_event(
         &self,
         entry: &Arc<ChannelEntry>,
@@ -179,12 +182,12 @@ impl EventStore {
         }
     }
 
-    /// Notes an event that was counted and evicted.
+    /// Adds an event to the journal that was counted and has been evicted.
     pub(super) fn restore_evicted(&self, seq: Seq, channel: ChannelName) {
         self.journal.write().append_evicted(seq, channel);
     }
 
-    /// Takes over a closed channel whose closing event is not among those that are appended.
+    /// Restores a closed channel whose closing event is not appended.
     pub fn restore_closed(&self, entry: &Arc<ChannelEntry>, seq: Seq, closed_ms: u64) {
         entry.events().set_last_seq(seq);
         self.close(entry, seq, closed_ms);
@@ -196,7 +199,7 @@ impl EventStore {
     }
 
     /// Lets a closed channel take events again. Those up to its end are evicted, if
-    /// [`evict_closed`](Self::evict_closed) has left any. One that is open stays as it is:
+    /// [`evict_closed`](Self::evict_closed) has left any. An open channel stays as it is:
     /// the tail of a shared log may just have reopened it and appended a new event.
     pub fn reopen(&self, entry: &ChannelEntry) {
         let Some(closing) = entry.events().closed_seq() else { return };
@@ -210,8 +213,8 @@ impl EventStore {
         }
     }
 
-    /// Takes over that any channel of these patterns may have lost events up to these, when the hub
-    /// ended before: it had not written them to its log on disk.
+    /// Notes what was lost when the hub ended, since it was not in the log on disk: any channel that
+    /// matches one of these patterns may have lost events up to the seq beside the pattern.
     pub fn lose_transient(&self, lost: Vec<(ChannelPattern, Seq)>) {
         let directory = self.registry.directory();
         for entry in directory.select(usize::MAX, |_| true) {
@@ -219,15 +222,16 @@ impl EventStore {
             let Some(through) = of.map(|(_, through)| *through).max() else { continue };
             entry.events().with_history(|history| {
                 let evicted = history.lose_through(through);
-                self.note(&mut self.journal.write(), &entry, &evicted);
+                self.note_eviction(&mut self.journal.write(), &entry, &evicted);
             });
             entry.events().lose_through(through);
         }
         directory.lose_transient(lost);
     }
 
-    /// The oldest event in any history that is on disk, or a seq before it. It takes a look at every channel, unless
-    /// the channel that had the oldest event the last time still has one up to `enough`.
+    /// The seq of the oldest retained event that is on disk, or a seq before it. This looks at every
+    /// channel, unless the channel that had the oldest event the last time still has one up to
+    /// `enough`: that one suffices then.
     pub fn oldest_retained(&self, enough: Seq) -> Seq {
         let first = |entry: &ChannelEntry| {
             let events = entry.events();
@@ -254,16 +258,18 @@ impl EventStore {
         let Some(entry) = self.registry.directory().find(channel) else { return };
         entry.events().with_history(|history| {
             let evicted = history.evict_removed(seq, bytes);
-            self.note(&mut self.journal.write(), &entry, &evicted);
+            self.note_eviction(&mut self.journal.write(), &entry, &evicted);
         });
     }
 
-    /// Evicts all events up to `last`: the log on disk is about to remove them, and cannot read which.
+    /// Evicts all events up to `last`: the log on disk is about to remove them, and cannot read which
+    /// channels they belong to.
     pub fn evict_all_through(&self, last: Seq) {
         self.registry.directory().for_each(|entry| self.evict_through(entry, last));
     }
 
-    /// The log on disk is about to remove all events before `first`; they are evicted.
+    /// Notes that the log on disk begins with `first` from now on: it is about to remove the events
+    /// before, which have been evicted.
     pub fn set_first_on_disk(&self, first: Seq) {
         let set = |before| (before > 0).then_some(first.0);
         let _ = self.first_on_disk.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
@@ -280,14 +286,15 @@ impl EventStore {
         self.has_transient.load(Ordering::Acquire)
     }
 
-    /// No event up to here is in memory, and all after it are: those that are left of them.
+    /// Events up to here are not in memory: those that are retained are on disk alone. Later events
+    /// are in memory as long as they are retained.
     pub fn unloaded_through(&self) -> Seq {
         Seq(self.unloaded_through.load(Ordering::Acquire))
     }
 
-    /// Drops every event and continues after `head`, perhaps in another epoch. Whatever was
-    /// published up to `lost_through` counts as lost, in any channel. Connections that have read
-    /// from it before must end, and be sent their gaps when they come back.
+    /// Drops every event and continues after `head`, perhaps in another epoch. All events
+    /// published up to `lost_through` count as lost, in any channel. Connections that have read
+    /// before the reset must be closed; they are sent their gaps when they come back.
     pub fn reset(&self, epoch: Epoch, lost_through: Seq, head: Seq) {
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.epoch.store(epoch.to_u64(), Ordering::Release);
@@ -308,24 +315,25 @@ impl EventStore {
         self.head.store(head.0, Ordering::Release);
     }
 
-    /// Moves the head to `head`: a log on disk has read its last event, and may have skipped seqs.
+    /// Moves the head to `head` after a log on disk has been read to its end. The log has no events
+    /// between its last one and `head`.
     pub fn skip_to(&self, head: Seq) {
         self.journal.write().skip_to(head);
         self.commit(head);
     }
 
-    /// Evicts what the bounds of one channel do not allow, its age above all, in bounded steps; true when
-    /// there may be more.
+    /// Makes one step to evict the events that a channel's limits no longer allow, those that are too
+    /// old above all. A step is bounded; true when there may be more to evict.
     pub fn evict_due(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
         entry.events().with_limits(|history, limits| {
             let oldest_ms = now_ms.saturating_sub(u64::from(limits.age_max_s) * 1_000);
             let evicted = history.evict_due(oldest_ms, limits, EVENTS_PER_STEP);
-            self.note(&mut self.journal.write(), entry, &evicted);
+            self.note_eviction(&mut self.journal.write(), entry, &evicted);
             evicted.seqs.len() == EVENTS_PER_STEP
         })
     }
 
-    /// Evicts some events of a closed channel; true when there may be more.
+    /// Makes one step to evict the events of a closed channel; true when there may be more.
     pub fn evict_closed(&self, entry: &ChannelEntry) -> bool {
         let Some(closing) = entry.events().closed_seq() else { return false };
         self.evict_some_through(entry, closing)
@@ -344,12 +352,13 @@ impl EventStore {
     fn evict_some_through(&self, entry: &ChannelEntry, through: Seq) -> bool {
         entry.events().with_history(|history| {
             let evicted = history.evict_some_through(through, EVENTS_PER_STEP);
-            self.note(&mut self.journal.write(), entry, &evicted);
+            self.note_eviction(&mut self.journal.write(), entry, &evicted);
             evicted.seqs.len() == EVENTS_PER_STEP
         })
     }
 
-    /// How often all events were dropped: reads before and after that must not be combined.
+    /// How often all events were dropped. What was read before a reset must not be combined with what is
+    /// read after it.
     pub fn resets(&self) -> u64 {
         self.resets.load(Ordering::Acquire)
     }
@@ -359,8 +368,8 @@ impl EventStore {
         self.journal.read()
     }
 
-    /// Notes what has gone from a history; the caller holds its lock.
-    fn note(&self, journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted) {
+    /// Notes an eviction from a history, whose lock the caller holds.
+    fn note_eviction(&self, journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted) {
         if evicted.is_empty() {
             return;
         }
@@ -368,7 +377,7 @@ impl EventStore {
         let eviction = journal.evict(&evicted.seqs);
         events.set_eviction(eviction);
         if evicted.unloaded_through.max(events.unwritten()) > Seq::ZERO {
-            note_beside_disk(journal, entry, evicted, eviction);
+            note_only_copies(journal, entry, evicted, eviction);
         }
         self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
     }
@@ -394,18 +403,18 @@ impl EventStore {
                 }
                 let mut journal = self.journal.write();
                 if is_on_disk {
-                    // What is not on disk is gone.
+                    // Events that are not on disk are evicted.
                     let evicted = history.evict_through(through.min(entry.events().unwritten()));
-                    self.note(&mut journal, &entry, &evicted);
-                    // In the order of the log over all channels: so whatever is after this is in
-                    // memory.
+                    self.note_eviction(&mut journal, &entry, &evicted);
+                    // Bodies leave memory in the order of the log over all channels, so all later
+                    // events are in memory.
                     journal.unload_through(through);
                     let bytes = history.unload_through(through);
                     self.bytes.fetch_sub(bytes, Ordering::Relaxed);
                     self.unloaded_through.fetch_max(through.0, Ordering::AcqRel);
                 } else {
                     let evicted = history.evict_through(through);
-                    self.note(&mut journal, &entry, &evicted);
+                    self.note_eviction(&mut journal, &entry, &evicted);
                 }
                 history.in_memory().next().map(|event| event.seq)
             });
@@ -420,9 +429,10 @@ impl EventStore {
 /// Events evicted under one hold of a channel's lock, and of the journal's, which publishers wait for.
 const EVENTS_PER_STEP: usize = 256;
 
-/// Notes what has gone that was on disk alone, or in memory alone although there is a log on disk.
+/// Notes the eviction of events that were on disk alone, or in memory alone although there is a log on
+/// disk.
 #[cold]
-fn note_beside_disk(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted, eviction: u64) {
+fn note_only_copies(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted, eviction: u64) {
     let events = entry.events();
     if evicted.unloaded_through > Seq::ZERO {
         events.lose_on_disk(Losses { through: evicted.unloaded_through, eviction });

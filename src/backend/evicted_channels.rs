@@ -9,22 +9,24 @@ use super::{
 };
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
-/// The last event that evicted channels have lost: of the latest of them one by one,
-/// and of all others together.
+/// The last event that evicted channels have lost: by name for the channels that were recorded last, and
+/// together for all others.
 ///
 /// A channel that is created again stays here: a reader that lists channels and then asks here
 /// misses none that came back in between, and what is known here of a living channel is true of it
 /// too.
 #[derive(Debug)]
 pub(super) struct EvictedChannels {
+    /// The losses, and the number of their record.
     names: BTreeMap<ChannelName, (Losses, u64)>,
-    /// Names by when they were recorded. Those recorded again since are passed over.
+    /// The records in their order. A record is out of date if its name was recorded again since.
     order: VecDeque<(ChannelName, u64)>,
     recorded: u64,
     entries_max: usize,
-    /// What all evicted channels together have lost that are no longer in `names`.
+    /// What any evicted channel that is no longer in `names` may have lost.
     unnamed: Losses,
-    /// Losses of transient channels at the last restart.
+    /// Patterns of transient channels, each with the seq up to which matching channels may have lost
+    /// events at the last restart.
     transient: Vec<(ChannelPattern, Seq)>,
 }
 
@@ -40,7 +42,8 @@ impl EvictedChannels {
         }
     }
 
-    /// Any channel of these patterns may have lost events up to these.
+    /// Notes that any channel that matches one of these patterns may have lost events up to the seq
+    /// beside it.
     pub(super) fn lose_transient(&mut self, lost: Vec<(ChannelPattern, Seq)>) {
         self.transient = lost;
     }
@@ -70,12 +73,12 @@ impl EvictedChannels {
         }
     }
 
-    /// Remembers what any channel may have lost whose losses are not known one by one.
+    /// Notes that any channel whose losses are not kept by name may have lost events up to `through`.
     pub(super) fn raise_unnamed(&mut self, through: Seq) {
         self.unnamed.through = self.unnamed.through.max(through);
     }
 
-    /// Any channel may have lost events up to `through`, and no more is known.
+    /// Notes that any channel may have lost events up to `through`. Drops what is known of single ones.
     pub(super) fn reset(&mut self, through: Seq) {
         self.names.clear();
         self.order.clear();
@@ -87,7 +90,7 @@ impl EvictedChannels {
         self.names.is_empty() && self.unnamed.through == Seq::ZERO
     }
 
-    /// What earlier incarnations of `name` have lost.
+    /// What earlier incarnations of `name` may have lost.
     pub(super) fn recall(&self, name: &ChannelName) -> Losses {
         let mut losses = self.names.get(name).map_or(self.unnamed, |(losses, _)| *losses);
         for (_, through) in self.transient.iter().filter(|(pattern, _)| pattern.matches(name)) {
@@ -96,11 +99,11 @@ impl EvictedChannels {
         losses
     }
 
-    /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
-    /// has lost an event after `after` that the reader does not know of; at the end of the walk
-    /// also whether one may have of which only `unnamed` knows. That comes last because it
-    /// stands for channels that the walk has not come to.
-    pub(super) fn have_lost(
+    /// Whether a channel among the next `names_max` of a walk matches one of `patterns` and has lost an
+    /// event after `after` that the reader does not know of. At the end of the walk it is also asked
+    /// whether a channel that is not in `names` may have lost one: at the end, since names may move
+    /// from `names` to `unnamed` during the walk.
+    pub(super) fn any_lost(
         &self,
         walk: &mut Walk,
         names_max: usize,
@@ -171,7 +174,7 @@ mod tests {
         let has_lost = |text, after, known| {
             let patterns = [ChannelPattern::parse(text).expect("a pattern")];
             let known = KnownLosses { evictions: known, through: Seq(8) };
-            evicted.have_lost(&mut Walk::new(&patterns), 9, &patterns, Seq(after), known)
+            evicted.any_lost(&mut Walk::new(&patterns), 9, &patterns, Seq(after), known)
         };
         assert!(has_lost("a/*", 4, 0));
         assert!(!has_lost("a/*", 5, 0));
@@ -188,18 +191,18 @@ mod tests {
         evicted.record(name("b"), losses(20));
         let patterns = [ChannelPattern::parse("**").expect("a pattern")];
         let mut walk = Walk::new(&patterns);
-        let mut have_lost = |evicted: &EvictedChannels, after| {
+        let mut any_lost = |evicted: &EvictedChannels, after| {
             let known = KnownLosses::default();
-            let lost = evicted.have_lost(&mut walk, 1, &patterns, Seq(after), known);
+            let lost = evicted.any_lost(&mut walk, 1, &patterns, Seq(after), known);
             (lost, walk.is_over())
         };
-        assert_eq!(have_lost(&evicted, 15), (false, false), "a has lost nothing after that");
+        assert_eq!(any_lost(&evicted, 15), (false, false), "a has lost nothing after that");
         for (channel, seq) in [("c", 5), ("d", 6)] {
             evicted.record(name(channel), losses(seq));
         }
         // B is among the channels without a name here.
-        assert_eq!(have_lost(&evicted, 15), (false, false), "c");
-        assert_eq!(have_lost(&evicted, 15), (false, false), "d");
-        assert_eq!(have_lost(&evicted, 15), (true, true));
+        assert_eq!(any_lost(&evicted, 15), (false, false), "c");
+        assert_eq!(any_lost(&evicted, 15), (false, false), "d");
+        assert_eq!(any_lost(&evicted, 15), (true, true));
     }
 }

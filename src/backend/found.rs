@@ -1,5 +1,6 @@
-//! The events that a search has found for a subscription to start with. They are known by their seqs and read
-//! one by one, so that a reader holds none of them in memory, and what lies between is not its own.
+//! The events that a search has found for a subscription to start with. Only their seqs are held, and
+//! each event is read when it is due, so that a reader keeps none of them in memory. Events between
+//! them, which the search has not chosen, are not read.
 //!
 //! A hub in memory does not use this: there it is enough to know the first event of each channel
 //! ([`Replay`](super::replay::Replay)).
@@ -21,11 +22,12 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct FoundEvents {
     events: Arc<[Next]>,
-    /// Up to here there are no others; what follows is read like any history.
+    /// Up to here the subscription gets these events alone; what follows is read like any history.
     through: Seq,
-    /// How many of each channel were looked for, if the search was ended before it had looked at all.
+    /// How many events of each channel were looked for; set only if the search has reached its limit of
+    /// bytes before it had found all.
     cut: Option<LastEvents>,
-    /// What they take of the memory of all searches.
+    /// Their part of the memory that searches share.
     memory: Option<Arc<SearchBytes>>,
 }
 
@@ -39,7 +41,8 @@ impl FoundEvents {
         Self { events, through, cut, memory: memory.map(Arc::new) }
     }
 
-    /// How many of each channel were looked for, if older ones may be there.
+    /// How many events of each channel were looked for, if the search has reached its limit of bytes:
+    /// older ones may be there.
     pub(super) fn cut(&self) -> Option<LastEvents> {
         self.cut
     }
@@ -49,7 +52,7 @@ impl FoundEvents {
         &self.events
     }
 
-    /// Up to here there are no others.
+    /// Up to here the subscription gets these events alone.
     pub(super) fn through(&self) -> Seq {
         self.through
     }
@@ -61,12 +64,13 @@ impl FoundEvents {
         retained.map_or(self.through.max(after), Next::seq_before)
     }
 
-    /// What so many events take of the memory of all searches.
+    /// The memory that so many events take, in bytes.
     pub(super) fn bytes(events: usize) -> usize {
         FOUND_BYTES + events * size_of::<Next>()
     }
 
-    /// The next piece after `range.after`; nothing at the end. Later reads do not begin before that.
+    /// The next piece after `range.after`; `None` at the end. Later reads must not begin before this
+    /// `range.after`.
     pub(super) fn read(
         &mut self,
         known: KnownLosses,
@@ -91,11 +95,11 @@ impl FoundEvents {
                     bytes += slice.events.iter().map(|event| event.bytes().len()).sum::<usize>();
                     piece.events.extend(slice.events);
                 }
-                // What comes before it is still due.
+                // The events before it are sent first.
                 Err(_) if !piece.events.is_empty() => {
                     return Ok(Piece { events: piece.events, ..rest });
                 }
-                // Bodies leave memory in the order of the log: up to there all are on disk.
+                // Bodies leave memory in the order of the log: all events up to `on_disk` have left it.
                 Err(NotInMemory::OnDisk(on_disk)) => {
                     return Err(NotInMemory::OnDisk(on_disk.min(self.through)));
                 }
@@ -105,7 +109,8 @@ impl FoundEvents {
         Ok(piece)
     }
 
-    /// Frees what a reader at `after` has passed, if that is most of it and no other reader has it.
+    /// Frees the events that a reader at `after` has passed, if these are most of the list and no other
+    /// reader shares it.
     fn free_passed(&mut self, after: Seq) {
         let passed = self.events.partition_point(|next| !next.is_after(after));
         let is_most = 2 * passed > self.events.len();
@@ -117,20 +122,20 @@ impl FoundEvents {
         }
     }
 
-    /// Those that a reader at `after` lacks.
+    /// The events up to `through` that a reader at `after` lacks.
     fn due(&self, after: Seq, through: Seq) -> &[Next] {
         due(&self.events, after, through)
     }
 }
 
-/// Those of events in order that are after `after`, and not after `through`.
+/// The part of a sorted list that is after `after` and not after `through`.
 pub(super) fn due(events: &[Next], after: Seq, through: Seq) -> &[Next] {
     let begin = events.partition_point(|next| !next.is_after(after));
     let due = &events[begin..];
     &due[..due.partition_point(|next| !next.is_after(through))]
 }
 
-/// What a list of events takes besides them.
+/// Bytes that a list of events takes besides the events.
 const FOUND_BYTES: usize = 512;
 
 #[cfg(test)]

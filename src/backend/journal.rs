@@ -19,6 +19,7 @@ pub(super) struct Journal {
     entries: VecDeque<Entry>,
     /// Every event after this seq has an entry.
     after: Seq,
+    /// How many evictions there were. Each has its number, from one on.
     evictions: u64,
     /// The latest eviction of events that a log on disk may not have.
     unwritten: Losses,
@@ -46,21 +47,22 @@ impl Journal {
         self.entries.push_back(Entry::Kept(event));
     }
 
-    /// Goes on from histories that were counted, behind `after`, with so many evictions.
+    /// Begins behind `after`. `evictions` is how many there were when the histories were counted.
     pub(super) fn begin_with(&mut self, after: Seq, evictions: u64) {
         self.reset(after);
         self.evictions = evictions;
     }
 
-    /// Adds the next event of the log, which is gone. Any eviction so far may have removed it: no reader
-    /// has been here yet that knows of some of them only.
+    /// Adds the next event of the log, which has been evicted. It gets the number of the latest eviction,
+    /// whichever has removed it: there are no readers yet, so none knows only some of the evictions.
     pub(super) fn append_evicted(&mut self, seq: Seq, channel: ChannelName) {
         debug_assert_eq!(seq.0, self.after.0 + self.entries.len() as u64 + 1);
         let eviction = self.evictions;
         self.entries.push_back(Entry::Gone { channel, eviction });
     }
 
-    /// Of a log with this last event the journal has those after the one that is returned at most.
+    /// How far the journal reaches back in a log that ends with `last`: at most to the event after the
+    /// returned seq.
     pub(super) fn reach_back(last: Seq) -> Seq {
         Seq(last.0.saturating_sub(ENTRIES_MAX as u64))
     }
@@ -79,7 +81,7 @@ impl Journal {
         self.after = head;
     }
 
-    /// Everything of it but which eviction has removed an event.
+    /// Its whole state as text, without the numbers of the evictions.
     #[cfg(test)]
     pub(super) fn describe(&self) -> String {
         let entries = self.entries.iter().map(|entry| match entry {
@@ -108,7 +110,7 @@ impl Journal {
         self.evictions
     }
 
-    /// Forgets the events up to `through`, whose bodies are to leave memory.
+    /// Drops the entries up to `through`, so that the bodies of their events can leave memory.
     pub(super) fn unload_through(&mut self, through: Seq) {
         while self.after < through && self.entries.pop_front().is_some() {
             self.after = self.after.next();
@@ -126,7 +128,7 @@ impl Journal {
         self.unwritten = Losses { through, eviction: self.evictions };
     }
 
-    /// What was lost that a log on disk may not have, of all channels.
+    /// The losses, in any channel, of events that a log on disk may not have.
     pub(super) fn unwritten_losses(&self) -> Losses {
         self.unwritten
     }
@@ -171,7 +173,7 @@ impl Journal {
                     if !known.covers(piece.through.next(), *eviction)
                         && matcher.matches(channel) =>
                 {
-                    // What comes before the loss is still due.
+                    // The events before the loss are sent first.
                     return Some(match piece.events.is_empty() {
                         true => Err(Lost(Some(channel.clone()))),
                         false => Ok(piece),

@@ -2,8 +2,8 @@
 //! number of blocks a turn, for all channels together. A turn blocks, so it is not for the threads that
 //! serve connections.
 //!
-//! Events on disk are older than all in memory, and the log is read backwards: so the newest are found
-//! first, and when there are as many as a subscription starts with the search is over.
+//! Events on disk are older than all in memory, and the log is read backwards, so the newest events are
+//! found first. The search is over when it has as many events as a subscription may start with.
 
 use std::{cmp::Reverse, ops::ControlFlow, sync::Arc};
 
@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl EventStore {
-    /// Makes one turn of a search on disk, which ends where it has read `bytes_max` bytes of the log in all.
-    /// Gives the bytes of this turn.
+    /// Makes one turn of a search on disk. The search ends once all its turns together have read
+    /// `bytes_max` bytes of the log. Gives the bytes of this turn.
     ///
     /// # Errors
     /// A disk that fails.
@@ -34,11 +34,11 @@ impl EventStore {
         search: &mut LastSearch,
         bytes_max: u64,
     ) -> Result<u64, ReadError> {
-        let LastSearch { key, newest, lacking, bytes, .. } = search;
+        let LastSearch { key, newest, incomplete, bytes, .. } = search;
         let types = &key.types;
-        let Some(first) = lacking.first() else { return Ok(0) };
-        let (hashes, through) = (lacking.hashes(), lacking.through);
-        let channels = &mut lacking.channels;
+        let Some(first) = incomplete.first() else { return Ok(0) };
+        let (hashes, through) = (incomplete.hashes(), incomplete.through);
+        let channels = &mut incomplete.channels;
         let bytes_max = bytes_max.saturating_sub(*bytes);
         let range = SearchBack { through, first, channels: hashes.as_deref(), bytes_max };
         let searched = log.search_back(&range, |event| {
@@ -58,7 +58,7 @@ impl EventStore {
                 }
             }
             newest.push(Reverse(Next::new(seq, &channel.entry)));
-            // The closing event comes with the others.
+            // The closing event is taken too, but not counted.
             channel.left -= usize::from(event.kind() == EventKind::Published);
             if channel.left == 0 {
                 channels.remove(event.channel());
@@ -66,7 +66,7 @@ impl EventStore {
             let is_over = channels.is_empty() || newest.len() >= LAST_EVENTS_MAX;
             if is_over { Some(ControlFlow::Break(())) } else { go_on }
         })?;
-        lacking.through = searched.through;
+        incomplete.through = searched.through;
         *bytes += searched.bytes;
         if searched.bytes >= bytes_max {
             search.cut();
@@ -103,16 +103,16 @@ impl EventStore {
         })?;
         let mut on_disk = read.events.into_iter().peekable();
         let mut events = Vec::with_capacity(on_disk.len());
-        // Losses are looked at after the log: what it did not have any more was evicted before.
+        // Losses are looked at after the log is read: an event that it no longer had was evicted before.
         for next in due.iter().take_while(|next| !next.is_after(read.through)) {
             let event = on_disk.next_if(|event| event.seq == next.seq());
             let losses = next.entry().events().losses();
             let is_lost = losses.through >= next.seq();
             match event {
                 Some(event) if !is_lost => events.push(Arc::new(self.restore(event))),
-                // Before it was known where to start.
+                // It was lost before the start was known, so the reader knows of the loss.
                 _ if is_lost && known.covers(losses.through, losses.eviction) => {}
-                // What comes before the loss is still due.
+                // The events before the loss are sent first.
                 _ if !events.is_empty() => {
                     return Ok(Piece { events, through: next.seq_before(), more: true });
                 }

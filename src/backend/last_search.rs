@@ -1,10 +1,9 @@
 //! Finds the latest events of each channel of a subscription, up to a number for each, in pieces.
 //!
-//! Each channel is looked back through from the head of the log until enough events of the wanted
-//! types are found: through what is in memory first, then through the log on disk
-//! ([`last_on_disk`](super::last_on_disk)). What was found is held by its seqs alone, so that a slow
-//! reader keeps no evicted event in memory: an event that is evicted after the search is a loss like
-//! any other.
+//! Each channel is searched backwards from the head of the log until enough events of the wanted types
+//! are found: first in memory, then in the log on disk ([`last_on_disk`](super::last_on_disk)). Of the
+//! events that are found only the seqs are held, so that a slow reader keeps no evicted event in
+//! memory: an event that is evicted after the search is a loss like any other.
 
 use std::{
     cmp::Reverse,
@@ -19,7 +18,7 @@ use super::{
     channel::{ChannelEntry, ChannelId},
     directory::Directory,
     found::FoundEvents,
-    lacking::LackingChannels,
+    incomplete::IncompleteChannels,
     replay::{Next, Replay},
     search_memory::{SearchBytes, SearchMemory},
     walk::Walk,
@@ -29,7 +28,8 @@ use crate::{
     model::{ChannelPattern, EventKind, EventType, LastEvents, Seq},
 };
 
-/// What a search looks for. Two that are equal find the same, but for what is published in between.
+/// What a search looks for. Two searches with equal keys find the same events, except for those published
+/// between them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct SearchKey {
     named: Box<[ChannelId]>,
@@ -38,12 +38,12 @@ pub struct SearchKey {
     each: LastEvents,
 }
 
-/// How a search goes on that had to wait.
+/// What comes of a search that was taken out of its reader.
 #[derive(Debug)]
 pub enum SearchStep {
-    /// It has memory, and begins.
+    /// It has got its memory, and begins.
     Begins(LastSearch),
-    /// It is over.
+    /// It is over, and has found these events.
     Found(FoundEvents),
 }
 
@@ -51,27 +51,28 @@ pub enum SearchStep {
 #[derive(Debug)]
 pub struct LastSearch {
     pub(super) key: Arc<SearchKey>,
-    /// The head of the log when it began; later events come after all of these.
+    /// The head of the log when it began. Later events are not looked for.
     head: Seq,
     /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
     pub(super) newest: BinaryHeap<Reverse<Next>>,
-    /// Channels that lack events which may be on disk. Each kept channel has an event that is newer than all of a
-    /// dropped channel's, so a dropped one adds nothing, unless types are filtered.
-    pub(super) lacking: LackingChannels,
+    /// Channels of which memory does not have enough events: they are searched on disk. If there are
+    /// too many, some are dropped. Each kept channel has an event that is newer than all of a dropped
+    /// channel's, so a dropped one adds nothing, unless types are filtered.
+    pub(super) incomplete: IncompleteChannels,
     /// Bytes of the log on disk that it has read.
     pub(super) bytes: u64,
-    /// Whether it has read as many as it may, and channels lack events that are there.
+    /// Whether it has read as many bytes as it may, although there may be more events to find.
     is_cut: bool,
     memory: SearchPart,
-    /// Channels that the walk has come to.
+    /// Channels that the walk has come to, and that are still to be searched in memory.
     channels: VecDeque<LookBack>,
     stage: Stage,
 }
 
-/// The part that a search has of the memory of all searches.
+/// A search's part of the memory that searches share.
 #[derive(Debug)]
 enum SearchPart {
-    /// It has not asked for any, and does not where that is not limited.
+    /// It has not asked for any; it does not ask where memory is not limited.
     None,
     /// It waits for so many bytes.
     Awaited(u32),
@@ -85,11 +86,13 @@ enum Stage {
     Over,
 }
 
-/// How far one channel has been looked back through.
+/// How far one channel has been searched in memory.
 #[derive(Debug)]
 struct LookBack {
     entry: Arc<ChannelEntry>,
+    /// It is still to be searched up to this seq, backwards.
     through: Seq,
+    /// How many more events are wanted.
     left: usize,
 }
 
@@ -107,7 +110,7 @@ impl LastSearch {
             key: Arc::new(key),
             head,
             newest: BinaryHeap::new(),
-            lacking: LackingChannels::new(LAST_EVENTS_MAX),
+            incomplete: IncompleteChannels::new(LAST_EVENTS_MAX),
             bytes: 0,
             is_cut: false,
             memory: SearchPart::None,
@@ -126,8 +129,8 @@ impl LastSearch {
         self.head
     }
 
-    /// Takes its part of the memory of all searches, if it has none; false if it has to wait. There are so many
-    /// channels.
+    /// Takes its part of the memory that searches share, unless it has it; false if it has to wait.
+    /// `channels` is how many there are in the directory.
     pub(super) fn take_memory(&mut self, memory: &SearchMemory, channels: usize) -> bool {
         if let SearchPart::Taken(_) = self.memory {
             return true;
@@ -147,42 +150,42 @@ impl LastSearch {
         }
     }
 
-    /// Gives it what it has waited for.
+    /// Gives it the memory that it has waited for.
     pub(crate) fn give_memory(&mut self, bytes: SearchBytes) {
         self.memory = SearchPart::Taken(bytes);
     }
 
-    /// Bytes that it may hold, of so many channels.
+    /// Bytes that it may hold if the directory has so many channels.
     fn bytes_max(&self, channels: usize) -> u32 {
         let channels = match self.key.patterns.is_empty() {
             true => self.key.named.len(),
             false => channels + self.key.named.len(),
         };
-        let lacking = LackingChannels::bytes(channels.min(2 * LAST_EVENTS_MAX));
-        (Self::found_bytes(channels * self.key.each.get()) + lacking) as u32
+        let incomplete = IncompleteChannels::bytes(channels.min(2 * LAST_EVENTS_MAX));
+        (Self::found_bytes(channels * self.key.each.get()) + incomplete) as u32
     }
 
     fn found_bytes(events: usize) -> usize {
-        // Twice, as a heap grows, and when it is put in order.
+        // Twice, for the heap as it grows, and when the events are put in order.
         SEARCH_BYTES + 2 * events.min(LAST_EVENTS_MAX) * size_of::<Next>()
     }
 
-    /// Frees what it will not need, now that all in memory has been looked at.
+    /// Frees the memory that it does not need any more, once all events in memory have been looked at.
     pub(super) fn shrink(&mut self) {
-        let lacking = self.lacking.channels.len();
-        let events = lacking * self.key.each.get() + self.newest.len();
-        let bytes = Self::found_bytes(events) + LackingChannels::bytes(lacking);
+        let incomplete = self.incomplete.channels.len();
+        let events = incomplete * self.key.each.get() + self.newest.len();
+        let bytes = Self::found_bytes(events) + IncompleteChannels::bytes(incomplete);
         // They may have grown to more than that.
         self.newest.shrink_to_fit();
-        self.lacking.channels.shrink_to_fit();
+        self.incomplete.channels.shrink_to_fit();
         self.channels = VecDeque::new();
         if let SearchPart::Taken(memory) = &mut self.memory {
             memory.shrink(bytes);
         }
     }
 
-    /// Looks at some more events and channels; true when it has looked at all that is in memory. The subscription is the
-    /// same at each look.
+    /// Looks at some more events and channels; true when it has looked at all that are in memory. The
+    /// caller gives the same subscription at each look.
     pub(super) fn look<'a>(
         &mut self,
         directory: &Directory,
@@ -226,28 +229,28 @@ impl LastSearch {
         self.is_over_in_memory()
     }
 
-    /// Whether it has looked at all that is in memory.
+    /// Whether it has looked at all events in memory.
     pub(super) fn is_over_in_memory(&self) -> bool {
         self.channels.is_empty() && matches!(self.stage, Stage::Over)
     }
 
     /// Whether it has to look for older events on disk.
     pub(crate) fn needs_disk(&self) -> bool {
-        !self.lacking.is_empty() && self.newest.len() < LAST_EVENTS_MAX
+        !self.incomplete.is_empty() && self.newest.len() < LAST_EVENTS_MAX
     }
 
-    /// Ends it, although channels lack events that may be on disk.
+    /// Ends it because it has read as many bytes as it may.
     pub(super) fn cut(&mut self) {
-        self.is_cut = self.needs_disk() && self.lacking.first().is_some();
-        self.lacking.clear();
+        self.is_cut = self.needs_disk() && self.incomplete.first().is_some();
+        self.incomplete.clear();
     }
 
-    /// Whether it was ended before it had found all.
+    /// Whether it has ended at its limit of bytes, before it had found all.
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut
     }
 
-    /// What it has found, of a hub whose bodies may be, or come to be, on disk alone.
+    /// What it has found, for a hub with a log on disk.
     pub(crate) fn into_found(mut self) -> FoundEvents {
         let (through, cut) = (self.head, self.is_cut.then_some(self.key.each));
         let mut memory = match mem::replace(&mut self.memory, SearchPart::None) {
@@ -261,7 +264,8 @@ impl LastSearch {
         FoundEvents::new(events.into(), through, cut, memory)
     }
 
-    /// The same of a hub in memory: a merge that knows the first events of the channels.
+    /// What it has found, for a hub in memory: a merge of the channels, each from its first found event
+    /// on.
     pub(super) fn into_replay(self) -> Replay {
         let head = self.head;
         let mut seen = FxHashSet::default();
@@ -283,7 +287,7 @@ impl LastSearch {
         }
     }
 
-    /// True at the end of one channel.
+    /// Searches one channel backwards; false if the look has used up its events before it was done.
     fn look_back(&mut self, channel: &mut LookBack, events_left: &mut usize) -> bool {
         let LookBack { entry, through, left } = channel;
         entry.events().with_history(|history| {
@@ -296,14 +300,14 @@ impl LastSearch {
                 if *left == 0 || is_older_than_all {
                     break;
                 }
-                // Without a type filter a channel is searched in one look.
+                // Without a type filter one look searches a channel to its end.
                 if *events_left == 0 && !self.key.types.is_empty() {
                     return false;
                 }
                 *events_left = events_left.saturating_sub(1);
                 *through = Seq(event.seq.0 - 1);
                 if Subscription::wants(&self.key.types, event) {
-                    // The closing event comes with the others.
+                    // The closing event is taken too, but not counted.
                     *left -= usize::from(event.kind == EventKind::Published);
                     self.newest.push(Reverse(Next::new(event.seq, entry)));
                     if self.newest.len() > LAST_EVENTS_MAX {
@@ -315,16 +319,17 @@ impl LastSearch {
                 && self.newest.len() < LAST_EVENTS_MAX
                 && let Some((_, last)) = history.unloaded()
             {
-                self.lacking.add(entry, *through, last, *left);
+                self.incomplete.add(entry, *through, last, *left);
             }
             true
         })
     }
 }
 
-/// Events that a subscription starts with, of all its channels together: the newest. 16 bytes each.
+/// Events that a subscription may start with, of all its channels together; the newest are taken. 16
+/// bytes each.
 pub(crate) const LAST_EVENTS_MAX: usize = if cfg!(test) { 12 } else { 10_000 };
-/// What a search takes besides what it has found.
+/// Bytes that a search takes besides what it has found.
 const SEARCH_BYTES: usize = 512;
 /// Events that one look visits, each a comparison with the types.
 const LOOK_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 2_048 };

@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct LogFilter {
     pub(super) named: Vec<Arc<ChannelEntry>>,
     pub(super) patterns: Vec<ChannelPattern>,
-    /// Of the named ones; a pattern may match any.
+    /// The hashes of the named channels; `None` with patterns, since these may match any channel.
     pub(super) hashes: Option<Vec<ChannelHash>>,
 }
 
@@ -68,5 +68,5 @@ impl<'a> Selector<'a> {
     }
 }
 
-/// Names whose result one read remembers.
+/// Names for which one read remembers whether they are wanted.
 const NAMES_MAX: usize = 1_024;

@@ -25,20 +25,21 @@ pub struct LogRead {
     wanted: Wanted,
     known: KnownLosses,
     range: SeqRange,
-    /// Whether what its channels have lost in the range since was on disk alone: all of it had left memory.
-    is_unloaded: bool,
+    /// Whether every event of the range had left memory when the reader was sent to the disk
+    /// (`disk_through`). If so, only a loss of events on disk can be new to the reader.
+    left_memory: bool,
 }
 
 /// What a reader wants of the log.
 #[derive(Debug)]
 enum Wanted {
-    /// All events of its channels.
-    Filter(Arc<LogFilter>),
-    /// These events.
-    Found(Arc<[Next]>),
+    /// All events of these channels.
+    Channels(Arc<LogFilter>),
+    /// These events, which a search has found.
+    Events(Arc<[Next]>),
 }
 
-/// What a channel has lost: all, and what was on disk alone then.
+/// What a channel has lost: in total, and of the events that were on disk alone when they were lost.
 #[derive(Debug, Clone, Copy)]
 struct ChannelLosses {
     all: Losses,
@@ -47,7 +48,8 @@ struct ChannelLosses {
 
 impl ChannelLosses {
     fn of(entry: &ChannelEntry) -> Self {
-        // All of them first: what is among them is among the others by then.
+        // `all` is read first, under the lock of the history. An eviction notes its losses on disk
+        // before it releases that lock, so `on_disk` then has all of these that are in `all`.
         let all = entry.events().losses();
         Self { all, on_disk: entry.events().losses_on_disk() }
     }
@@ -65,8 +67,8 @@ pub enum LogReadError {
 }
 
 impl EventStore {
-    /// What a reader, which stands at `after`, is to read of the log on disk: up to `through`, as
-    /// [`read`](Self::read) has found.
+    /// The read of the log on disk that a reader continues with, up to `through`:
+    /// [`read`](Self::read) has sent it there.
     pub fn log_read<'a>(
         &self,
         patterns: &[ChannelPattern],
@@ -80,22 +82,23 @@ impl EventStore {
             _ => None,
         };
         let wanted = match found {
-            Some(found) => Wanted::Found(Arc::clone(found)),
+            Some(found) => Wanted::Events(Arc::clone(found)),
             None => {
                 let filter = || Arc::new(LogFilter::new(patterns, named));
-                Wanted::Filter(Arc::clone(reader.filter.get_or_insert_with(filter)))
+                Wanted::Channels(Arc::clone(reader.filter.get_or_insert_with(filter)))
             }
         };
         LogRead {
             wanted,
             known: reader.known,
-            is_unloaded: through <= reader.disk_through,
+            left_memory: through <= reader.disk_through,
             range: SeqRange { through: range.through.min(through), ..*range },
         }
     }
 
     /// Reads a piece from the log on disk. As with a read from memory the reader then has all events of
-    /// the subscription up to the piece's `through`; there may be more, or a later loss.
+    /// the subscription up to the piece's `through`. Behind it there may be further events, and lost
+    /// ones.
     ///
     /// # Errors
     /// Events of the range that are gone and that the reader does not know of, or a disk that fails.
@@ -104,12 +107,12 @@ impl EventStore {
         log: &LogReader<D>,
         read: &LogRead,
     ) -> Result<Piece, LogReadError> {
-        let LogRead { wanted, known, range, is_unloaded } = read;
+        let LogRead { wanted, known, range, left_memory } = read;
         let filter = match wanted {
-            Wanted::Filter(filter) => filter,
-            Wanted::Found(found) => return self.read_found(log, found, *known, range),
+            Wanted::Channels(filter) => filter,
+            Wanted::Events(found) => return self.read_found(log, found, *known, range),
         };
-        let unknown = |losses: &ChannelLosses, after| match is_unloaded {
+        let unknown = |losses: &ChannelLosses, after| match left_memory {
             true => losses.on_disk.are_unknown(after, *known),
             false => losses.all.are_unknown(after, *known),
         };
@@ -123,14 +126,15 @@ impl EventStore {
             seqs: None,
         };
         let found = log.search(&search, |_, name| selector.select(name))?;
-        // Losses are looked at after the log: what it did not have any more was evicted before.
+        // Losses are looked at after the log is read: an event that it no longer had was evicted before.
         for entry in &filter.named {
             if unknown(&ChannelLosses::of(entry), range.after) {
                 return Err(LogReadError::FellOff);
             }
         }
-        let has_begun_later = self.first_on_disk().is_some_and(|first| range.after.next() < first);
-        if has_begun_later && !filter.patterns.is_empty() {
+        let starts_before_log =
+            self.first_on_disk().is_some_and(|first| range.after.next() < first);
+        if starts_before_log && !filter.patterns.is_empty() {
             // A read from memory finds which channels have lost events.
             return Ok(Piece { events: Vec::new(), through: range.after, more: true });
         }
@@ -145,7 +149,7 @@ impl EventStore {
             if losses.all.through < event.seq {
                 events.push(Arc::new(self.restore(event)));
             } else if unknown(&losses, Seq(event.seq.0 - 1)) {
-                // What comes before the loss is still due.
+                // The events before the loss are sent first.
                 let through = Seq(event.seq.0 - 1);
                 return match events.is_empty() {
                     true => Err(LogReadError::FellOff),
@@ -173,7 +177,7 @@ impl EventStore {
         }
     }
 
-    /// An event as it was when it was shown.
+    /// The event as it was when readers first saw it.
     pub fn restore(&self, event: RecoveredEvent) -> Event {
         let RecoveredEvent { seq, time_ms, kind, channel, draft } = event;
         let position = self.position(seq);

@@ -2,7 +2,7 @@
 
 use crate::model::{ChannelName, Seq};
 
-/// How far events are gone, and the number of the latest eviction among them.
+/// The losses of a history: the last seq that is lost, and the number of the latest eviction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Losses {
     pub(super) through: Seq,
@@ -10,7 +10,8 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Whether a reader that has everything up to `after` does not know of them.
+    /// Whether a reader that has everything up to `after` lacks some of the events, and does not know
+    /// that they are lost.
     pub(super) fn are_unknown(self, after: Seq, known: KnownLosses) -> bool {
         self.through > after && !known.covers(self.through, self.eviction)
     }
@@ -34,7 +35,7 @@ impl KnownLosses {
     }
 }
 
-/// An event of the subscription has been lost, and the reader does not know; its channel if that is
-/// known.
+/// An event of the subscription has been lost, and the reader does not know of it. Holds the event's
+/// channel, if that is known.
 #[derive(Debug)]
 pub(super) struct Lost(pub(super) Option<ChannelName>);

@@ -1,9 +1,10 @@
-//! Counts the events of a log on disk at a start, before any of them is made: which stay in memory, which
+//! Counts the events of a log on disk at a start, before any event is built: which stay in memory, which
 //! are on disk alone, and which retention has removed.
 //!
-//! An event costs no allocation here. Histories of outlines follow the rules of histories, and bodies
-//! leave memory as under [`EventStore::commit`]. So the outcome is that of a hub which has shown all of these
-//! events, in their order, without ages. [`Outlines::load`] then makes the events that stay in memory.
+//! An event is an outline here, which costs no allocation. A history of outlines follows the rules of a
+//! history of events, and bodies leave memory as under [`EventStore::commit`]. So the outcome is that
+//! of a hub which has shown all of these events, in their order, and evicted none by age.
+//! [`Outlines::load`] then builds the events that stay in memory.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,16 +17,16 @@ use crate::{
     model::{ChannelName, Event, EventKind, Seq},
 };
 
-/// The histories of a hub that starts.
+/// The histories of a hub that starts, with outlines in place of events.
 #[derive(Debug)]
 pub struct Outlines {
     pub(super) store: Arc<EventStore>,
     pub(super) channels: Vec<Option<Counted>>,
-    /// Indexes of channels that have been evicted.
+    /// Indexes in `channels` that are free, since their channels have been evicted.
     free: Vec<u32>,
     /// With a keyed hash: publishers choose the names.
     pub(super) indexes: HashMap<ChannelName, u32>,
-    /// Channels that were found lately, by the ends of their names.
+    /// A cache of [`find`](Self::find): channels found lately, at a slot for the end of their name.
     recent: [u32; RECENT],
     /// The events in memory in log order, among others that retention has removed since.
     pub(super) order: VecDeque<(Seq, u32)>,
@@ -35,7 +36,7 @@ pub struct Outlines {
     bytes_max: u64,
     pub(super) evictions: u64,
     pub(super) unloaded_through: Seq,
-    /// The latest events without a hole between their seqs: those after the first of these, up to the second.
+    /// The latest events without a hole between their seqs: those after the first seq, up to the second.
     pub(super) run: (Seq, Seq),
 }
 
@@ -114,7 +115,7 @@ impl Outlines {
         let channel = self.channel_mut(index.0);
         channel.last = seq;
         let evicted = channel.history.append(event, &channel.limits);
-        self.note(index.0, &evicted);
+        self.note_eviction(index.0, &evicted);
         if kind == EventKind::Closed {
             self.store.close(&self.channel(index.0).entry, seq, event.accepted_ms);
         }
@@ -134,11 +135,11 @@ impl Outlines {
         let channel = self.channel_mut(index.0);
         let Some(closing) = channel.entry.events().closed_seq() else { return };
         let evicted = channel.history.evict_through(closing);
-        self.note(index.0, &evicted);
+        self.note_eviction(index.0, &evicted);
         self.store.remove_tombstone(&self.channel(index.0).entry, closing);
     }
 
-    /// Evicts open channels without events, a bounded number.
+    /// Evicts open channels without events, a bounded number at once.
     pub fn evict_idle(&mut self) {
         let is_idle =
             |channel: &Counted| channel.history.is_empty() && !channel.entry.events().is_closed();
@@ -164,14 +165,14 @@ impl Outlines {
         self.channels[index as usize].as_mut().expect("an event in memory keeps its channel")
     }
 
-    /// Whether an event of the order is still in memory. If its channel is another one by now, all events
-    /// of that came later.
+    /// Whether an event of `order` is still in memory. If its index belongs to another channel by now,
+    /// all events of that channel are later.
     pub(super) fn is_in_memory(&self, seq: Seq, index: u32) -> bool {
         let channel = self.channels[index as usize].as_ref();
         channel.and_then(|it| it.history.first_in_memory()).is_some_and(|first| first <= seq)
     }
 
-    fn note(&mut self, index: u32, evicted: &Evicted) {
+    fn note_eviction(&mut self, index: u32, evicted: &Evicted) {
         if evicted.is_empty() {
             return;
         }
@@ -186,7 +187,7 @@ impl Outlines {
         }
     }
 
-    /// Has the oldest bodies leave memory past the ceiling.
+    /// Unloads the oldest bodies while the ceiling of memory is exceeded.
     fn make_room(&mut self) {
         while self.bytes > self.bytes_max
             && let Some((seq, index)) = self.order.pop_front()
@@ -197,7 +198,7 @@ impl Outlines {
                 self.unloaded_through = seq;
             }
         }
-        // Below the ceiling nothing else forgets events that retention has removed.
+        // Below the ceiling nothing else drops events that retention has removed from the order.
         if self.order.len() > 2 * self.in_memory + ORDER_SLACK {
             let mut order = std::mem::take(&mut self.order);
             order.retain(|(seq, index)| self.is_in_memory(*seq, *index));
@@ -227,15 +228,15 @@ impl Counted {
     }
 }
 
-/// Where a name is among those that were found lately: names that are used at the same time often
-/// differ in their ends alone.
+/// The slot of a name in the cache of names found lately. It depends on the end of the name: names that
+/// are used at the same time often differ there alone.
 fn recent_slot(name: &str) -> usize {
     let end =
         name.bytes().rev().take(4).fold(name.len(), |hash, byte| hash * 31 + usize::from(byte));
     end % RECENT
 }
 
-/// Channels that are found without hashing their names.
+/// Slots of the cache: its channels are found without a hash of the whole name.
 const RECENT: usize = 256;
 /// Events in the order beyond two for each that is in memory.
 const ORDER_SLACK: usize = if cfg!(test) { 8 } else { 4_096 };

@@ -1,4 +1,4 @@
-//! Makes the events of counted histories that stay in memory: they are read from the log once more.
+//! Builds the events of counted histories that stay in memory: they are read from the log once more.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ pub enum LoadError {
     /// The disk failed.
     #[error(transparent)]
     Failed(#[from] ReadError),
-    /// Events that were there are not any more.
+    /// Events that were counted are no longer in the log.
     #[error("the log has changed while it was read")]
     Changed,
 }
 
 impl Outlines {
     /// Puts the histories into the store, with the events that stay in memory, and moves its head to
-    /// `head`. A later time counts as `now_ms`. Blocks.
+    /// `head`. For an event whose time is after `now_ms`, `now_ms` counts. Blocks.
     ///
     /// # Errors
     /// A disk that fails, or a log that is not as it was when it was counted.
@@ -60,7 +60,7 @@ impl Outlines {
     }
 }
 
-/// Histories whose events in memory are read.
+/// A load under way.
 struct Loading {
     outlines: Outlines,
     entries: Vec<Option<Arc<ChannelEntry>>>,
@@ -78,7 +78,7 @@ impl Loading {
     fn read<D: Directory>(&mut self, log: &LogReader<D>) -> Result<(), ReadError> {
         let Outlines { store, evictions, unloaded_through, .. } = &self.outlines;
         store.begin_with(self.journal_after, *evictions, *unloaded_through);
-        // Before the journal nothing else is read.
+        // Before the journal only events that stay in memory are read.
         while let Some(seqs) = self.seqs_before_journal() {
             let (after, through) = (Seq(seqs[0].0 - 1), seqs[seqs.len() - 1]);
             self.read_through(log, after, through, Some(&seqs))?;
@@ -89,7 +89,7 @@ impl Loading {
         self.read_through(log, self.journal_after, self.last, None)
     }
 
-    /// The next events to read that the journal does not have, as many as are looked for at once.
+    /// The next events to read from before the journal, as many as one search looks for.
     fn seqs_before_journal(&self) -> Option<Vec<Seq>> {
         let left = self.in_memory[self.loaded..].iter().map(|(seq, _)| *seq);
         let seqs: Vec<Seq> =
@@ -159,5 +159,5 @@ impl Loading {
     }
 }
 
-/// Events that are looked for at once.
+/// Events that one search of the log looks for.
 const EVENTS_PER_READ: usize = if cfg!(test) { 3 } else { 4_096 };

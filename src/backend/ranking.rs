@@ -9,8 +9,8 @@ use std::{
 use super::channel::{ChannelEntry, ChannelId};
 use crate::model::Seq;
 
-/// One entry a channel. Retention may have removed the event that it was added with: so an entry is
-/// corrected when it comes to the top.
+/// One entry for each channel that has had an event in memory. Retention may have removed the event
+/// that an entry was added with, so the entry is corrected when it comes to the top.
 #[derive(Debug, Default)]
 pub(super) struct Ranking(BinaryHeap<Reverse<Ranked>>);
 
@@ -23,8 +23,8 @@ struct Ranked {
 }
 
 impl Ranking {
-    /// Adds a channel. `channels` is their number: entries of evicted channels, which nothing else
-    /// removes below the ceiling, may be as many and a little more.
+    /// Adds a channel. `channels` is how many the directory has. Below the ceiling nothing else removes
+    /// the entries of evicted channels, so they are removed here once there are too many.
     pub(super) fn add(&mut self, oldest: Seq, entry: &Arc<ChannelEntry>, channels: usize) {
         if self.0.len() > 2 * channels + SLACK {
             self.0.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
@@ -38,8 +38,8 @@ impl Ranking {
         self.0.push(Reverse(ranked));
     }
 
-    /// Takes out the channel with the oldest event. No other one has an event before the seq that is
-    /// returned with it.
+    /// Takes out the channel with the oldest event in memory. No other channel has one before the seq
+    /// that is returned with it.
     pub(super) fn take_oldest(&mut self) -> Option<(Arc<ChannelEntry>, Seq)> {
         loop {
             let Reverse(ranked) = self.0.pop()?;
@@ -76,5 +76,5 @@ impl Ord for Ranked {
     }
 }
 
-/// Entries beyond two a channel.
+/// Entries that may be there beyond two for each channel.
 pub(super) const SLACK: usize = 1_024;

@@ -27,17 +27,18 @@ use crate::{
 pub struct HistoryReader {
     pub(super) known: KnownLosses,
     pub(super) stage: ReadStage,
-    /// What it reads of the log on disk, once it has done so.
+    /// What it wants of the log on disk; set at the first read there.
     pub(super) filter: Option<Arc<LogFilter>>,
-    /// Up to here all that it lacks is on disk, where some channels are transient: none of what they lost
-    /// since is before that.
+    /// Set when the reader was sent to the log on disk, while there are transient channels: no event up
+    /// to this seq was in memory then, and the reader knew of every loss up to it that the log on disk
+    /// cannot make good. What transient channels lose later lies behind it.
     pub(super) disk_through: Seq,
 }
 
 /// The stage of a reader.
 #[derive(Debug, Default)]
 pub(super) enum ReadStage {
-    /// It reads the journal, or has no patterns.
+    /// It reads the journal; without patterns, the channels that it names.
     #[default]
     Direct,
     /// It searches for its start.
@@ -55,8 +56,8 @@ pub(super) enum ReadStage {
 pub(super) enum Purpose {
     /// To merge those that have events.
     Merge,
-    /// To continue where the log on disk begins, unless one of them has lost events before that.
-    Skip,
+    /// To move the cursor to where the log on disk begins, unless one of them has lost earlier events.
+    MoveToLog,
     /// To read the log on disk, unless one of them has lost events that are not there.
     ReadDisk,
 }
@@ -70,8 +71,9 @@ impl HistoryReader {
         Self { known, ..Self::default() }
     }
 
-    /// Takes the search for the start out, if it has to wait for memory, or to go on in the log on disk
-    /// ([`search_log`](EventStore::search_log)). The result comes with [`go_on`](Self::go_on).
+    /// Takes out the search for the start, if it has to wait for memory or to continue in the log on disk
+    /// ([`search_log`](EventStore::search_log)). [`return_search`](Self::return_search) gives its result
+    /// back.
     pub fn take_search(&mut self) -> Option<LastSearch> {
         let ReadStage::Searching(state) = &mut self.stage else { return None };
         match mem::replace(&mut state.search, Search::Taken) {
@@ -87,8 +89,8 @@ impl HistoryReader {
         }
     }
 
-    /// Lets the search for the start go on.
-    pub fn go_on(&mut self, step: SearchStep) {
+    /// Gives back the search that was taken out, or the events that it has found.
+    pub fn return_search(&mut self, step: SearchStep) {
         if let ReadStage::Searching(state) = &mut self.stage {
             state.search = match step {
                 SearchStep::Begins(search) => Search::Last(search),
@@ -120,12 +122,12 @@ impl EventStore {
         match &mut reader.stage {
             ReadStage::Merging(replay) => match replay.read(known, range) {
                 None => {}
-                // The log on disk is read in its order, with the events of all channels.
+                // The merge ends: the log on disk is read in its own order, for all channels at once.
                 Some(Err(NotInMemory::OnDisk(_))) => reader.stage = ReadStage::Direct,
                 Some(piece) => return piece,
             },
             ReadStage::Found(found) => match found.read(known, range) {
-                // What follows is behind the events that it is to start with.
+                // The reader has had all events that the subscription starts with.
                 None => reader.stage = ReadStage::Direct,
                 Some(piece) => return piece,
             },
@@ -148,7 +150,7 @@ impl EventStore {
                 let (through, purpose) = self.behind_journal(&journal, range);
                 let has_lost = journal.unwritten_losses().are_unknown(range.after, known);
                 if matches!(purpose, Purpose::ReadDisk) && !has_lost {
-                    return Err(self.on_disk(reader, through));
+                    return Err(self.send_to_disk(reader, through));
                 }
                 (Box::new(ReplayHeap::new(known, range.after, through)), purpose)
             }
@@ -161,31 +163,33 @@ impl EventStore {
             return Ok(Piece { more: true, ..nothing(range.after) });
         }
         match purpose {
-            Purpose::Skip => {
+            Purpose::MoveToLog => {
                 let through = heap.through().min(range.through).max(range.after);
                 return Ok(nothing(through));
             }
-            Purpose::ReadDisk => return Err(self.on_disk(reader, heap.through())),
+            Purpose::ReadDisk => return Err(self.send_to_disk(reader, heap.through())),
             Purpose::Merge => {}
         }
         let mut replay = Box::new(heap.merge());
-        // At its end already if there is nothing to read.
+        // The merge is at its end already if no channel has anything to read.
         let piece = replay.read(known, range);
         let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(range.after))));
         if let Err(NotInMemory::OnDisk(_)) = piece {
-            // Events have left memory meanwhile, so collect the losses of its channels again.
+            // Events have left memory meanwhile: the next read collects the channels, with their
+            // losses, again.
             return Ok(Piece { more: true, ..nothing(range.after) });
         }
         reader.stage = ReadStage::Merging(replay);
         piece
     }
 
-    /// Lets a reader that has come to a loss at `after` go on with those of its last events that are still
-    /// there; nothing if it has read them, or has not begun with any. Gives its cursor, and the gap to be
-    /// reported: what is lost by now it then knows.
+    /// Lets a reader that has come to a loss at `after` continue with the next event that is still
+    /// retained of those that a search has found for it. Gives the new cursor and the gap to be
+    /// reported; `None` if the reader does not read such events. All losses so far then count as known
+    /// to it.
     pub fn skip_lost(&self, reader: &mut HistoryReader, after: Seq) -> Option<(Seq, Gap)> {
         let ReadStage::Found(found) = &reader.stage else { return None };
-        // Noted before the losses are looked at.
+        // Noted before the losses are looked at, so that later ones are unknown to the reader.
         reader.known = self.journal().known_losses(self.head());
         let cursor = found.cursor_after(after);
         let gap = Gap {
@@ -197,34 +201,34 @@ impl EventStore {
         Some((cursor, gap))
     }
 
-    /// Where a reader of patterns finds events that the journal has dropped, and up to which seq.
+    /// How a reader of patterns comes to the events that the journal has dropped, and up to which seq.
     fn behind_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
         let Some(first) = self.first_on_disk() else { return (range.through, Purpose::Merge) };
-        let on_disk = match self.has_transient() {
+        let disk_through = match self.has_transient() {
             // The events of transient channels that the journal does not have any more are in memory alone.
             true => self.unloaded_through(),
             false => journal.after(),
         };
-        if range.after >= on_disk {
+        if range.after >= disk_through {
             (range.through, Purpose::Merge)
         } else if range.after.next() < first {
             // Channels may have lost events from before the log on disk.
-            (on_disk.min(Seq(first.0 - 1)), Purpose::Skip)
+            (disk_through.min(Seq(first.0 - 1)), Purpose::MoveToLog)
         } else {
-            (on_disk, Purpose::ReadDisk)
+            (disk_through, Purpose::ReadDisk)
         }
     }
 
-    /// A reader is to read the log on disk up to here. What its channels have lost up to now that is not
-    /// there, it knows.
-    fn on_disk(&self, reader: &mut HistoryReader, through: Seq) -> NotInMemory {
+    /// Sends a reader to the log on disk, up to `through`. The caller has checked that the reader knows
+    /// of every loss up to now that the log on disk cannot make good.
+    fn send_to_disk(&self, reader: &mut HistoryReader, through: Seq) -> NotInMemory {
         if self.has_transient() {
             reader.disk_through = through;
         }
         NotInMemory::OnDisk(through)
     }
 
-    /// The named channels of one connection, merged; there are as many as it may name.
+    /// Merges the named channels of one connection. Their number is limited for each connection.
     fn merge<'a>(
         &self,
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
@@ -232,7 +236,7 @@ impl EventStore {
         range: &SeqRange,
     ) -> Result<Piece, NotInMemory> {
         let known = reader.known;
-        // Read first: what leaves memory from here on is after it.
+        // Read before the channels: events that leave memory later have a greater seq.
         let unloaded_through = self.unloaded_through();
         let count = named.clone().count();
         let each = SeqRange {
@@ -243,7 +247,7 @@ impl EventStore {
             ..*range
         };
         let mut merged = Slice::default();
-        // Past the last event of a channel that has more, the merge would leave holes.
+        // Behind the last event read of a channel that has more, the merge would leave holes.
         let mut horizon = range.through;
         let mut on_disk = None;
         for entry in named {
@@ -252,7 +256,7 @@ impl EventStore {
             }
             let part = match entry.events().read(known, &each) {
                 Ok(part) => part,
-                // Others may have lost something.
+                // Go on with the other channels: an unknown loss of one of them comes first.
                 Err(NotInMemory::OnDisk(through)) => {
                     on_disk = on_disk.max(Some(through));
                     continue;
@@ -271,12 +275,12 @@ impl EventStore {
         }
         if let Some(through) = on_disk {
             let through = through.min(unloaded_through);
-            // It has left memory in this moment.
-            let again = Piece { events: Vec::new(), through: range.after, more: true };
+            // Events that left memory after `unloaded_through` was read are found at the next try.
+            let try_again = Piece { events: Vec::new(), through: range.after, more: true };
             return if through > range.after {
-                Err(self.on_disk(reader, through))
+                Err(self.send_to_disk(reader, through))
             } else {
-                Ok(again)
+                Ok(try_again)
             };
         }
         if count > 1 {

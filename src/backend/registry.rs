@@ -77,8 +77,8 @@ impl Registry {
         &self.tombstones
     }
 
-    /// The shards that events of these channels concern. To be asked after the head has moved: all
-    /// connections of any other shard then begin behind these events.
+    /// The shards that events of these channels concern. The caller moves the head first, and asks then:
+    /// connections of any other shard begin behind these events.
     pub fn target_shards<'a>(
         &'a self,
         channels: impl IntoIterator<Item = &'a ChannelEntry>,
@@ -97,7 +97,7 @@ impl Registry {
         info
     }
 
-    /// The same of a channel that is not here: the patterns of subscribers may match its name.
+    /// The same for a channel that does not exist: the patterns of subscribers may match its name.
     pub fn empty_info(&self, name: &ChannelName) -> ChannelInfo {
         let (subscribers, pollers) = self.pattern_counts.matching(name);
         ChannelInfo {

@@ -1,11 +1,11 @@
 //! Replay for pattern subscribers whose position is older than the journal: merges the channels
 //! that have events for them, by their next events.
 //!
-//! The merge holds a bounded number of channels: those whose next events are the oldest. It goes as
-//! far as it knows no other channel to have an event, then they are collected again
+//! The merge holds a bounded number of channels: those whose next events are the oldest. It ends at
+//! its horizon: up to there no other channel has an event. Then the channels are collected again
 //! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a slow reader holds bounded memory, and the
-//! cost of a piece is that of its events, not a look at every channel. With a log on disk that is read
-//! instead, and this only finds the oldest event.
+//! cost of a piece is that of its events, not a look at every channel. With a log on disk, that log is
+//! read instead, and a merge only finds the oldest event.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
@@ -104,13 +104,13 @@ impl Replay {
         None
     }
 
-    /// Moves on without reading, to before the oldest event.
+    /// Moves the merge on to `seq` without a read: the caller has found the oldest event behind it.
     pub(super) fn start_after(&mut self, seq: Seq) {
         (self.at, self.from) = (seq, seq);
     }
 
-    /// The next piece after `range.after`; nothing when this is not where the merge stands, or it
-    /// has come to its end.
+    /// The next piece after `range.after`; `None` if that seq is before the last piece, or at the end
+    /// of the merge.
     pub(super) fn read(
         &mut self,
         known: KnownLosses,

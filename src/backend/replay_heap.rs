@@ -1,10 +1,10 @@
 //! Collects the channels that have events for a subscription, in pieces: a hub may have a hundred
 //! thousand channels, and other tasks run between two pieces. No lock is held then.
 //!
-//! Only events up to the head of its beginning are looked for. What is published meanwhile, to
-//! channels that are created meanwhile too, comes after it. A channel that is evicted before the
-//! walk has come to it has lost what it had, and is among the evicted channels, which are looked at
-//! last. A loss after the walk has passed a channel is found when the channel is read.
+//! Only events up to the head at its beginning are looked for: what is published meanwhile, also to new
+//! channels, comes after that. A channel that is evicted before the walk has come to it has lost its
+//! events, and is among the evicted channels, which are looked at last. A loss of a channel that the
+//! walk has passed is found when the channel is read.
 
 use std::{collections::BinaryHeap, sync::Arc};
 
@@ -25,9 +25,9 @@ use crate::{
 pub(super) struct ReplayHeap {
     known: KnownLosses,
     after: Seq,
-    /// What is looked for is not after this.
+    /// The end of the range in which it looks for events.
     through: Seq,
-    /// It is complete up to here.
+    /// It has every channel with an event up to this seq.
     horizon: Seq,
     /// Channels by their next event, those whose next events are the oldest.
     oldest: BinaryHeap<Next>,
@@ -59,8 +59,8 @@ impl ReplayHeap {
         self.through
     }
 
-    /// Looks at the next channels; true when it has looked at all. The subscription is the same at
-    /// each look.
+    /// Looks at the next channels; true when it has looked at all. The caller gives the same
+    /// subscription at each look.
     pub(super) fn collect_some<'a>(
         &mut self,
         directory: &Directory,
@@ -77,7 +77,7 @@ impl ReplayHeap {
             Stage::Names(walk) => {
                 let entries = directory.next_names(walk, names_max);
                 if walk.is_over() {
-                    // Last, so that a channel which was evicted on the way is seen here.
+                    // Evicted channels come last, so that one which is evicted during the walk is found.
                     self.stage = Stage::Evicted(Walk::new(patterns));
                 }
                 for entry in &entries {
@@ -92,7 +92,7 @@ impl ReplayHeap {
             }
             Stage::Evicted(walk) => {
                 let evicted = directory.evicted_channels();
-                match evicted.have_lost(walk, names_max, patterns, self.after, self.known) {
+                match evicted.any_lost(walk, names_max, patterns, self.after, self.known) {
                     true => Err(Lost(None)),
                     false => Ok(walk.is_over()),
                 }

@@ -1,10 +1,11 @@
-//! What all searches for last events may hold in memory together, with what they have found until that is sent.
+//! The memory that all searches for last events share. What a search has found counts until it is sent.
 
 use std::{future::Future, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The memory of all searches. Those for which it does not suffice wait, the first first.
+/// The memory that searches share. If it does not suffice for a search, the search waits; those that
+/// wait get it in the order of their arrival.
 #[derive(Debug)]
 pub struct SearchMemory {
     free: Arc<Semaphore>,
@@ -33,18 +34,19 @@ impl SearchMemory {
         Arc::clone(&self.free).try_acquire_many_owned(bytes).ok().map(SearchBytes)
     }
 
-    /// A part, when there is room; nothing once it is [closed](Self::close). Dropping the future ends the wait.
+    /// A part, when there is room; `None` once the memory is [closed](Self::close). Dropping the future
+    /// ends the wait.
     pub fn take(&self, bytes: u32) -> impl Future<Output = Option<SearchBytes>> + Send + use<> {
         let (free, bytes) = (Arc::clone(&self.free), self.at_most_all(bytes));
         async move { free.acquire_many_owned(bytes).await.ok().map(SearchBytes) }
     }
 
-    /// Gives nothing more, and ends the waits.
+    /// Gives no more parts, and ends the waits.
     pub fn close(&self) {
         self.free.close();
     }
 
-    /// A search that needs more than there is has all of it.
+    /// A search that needs more than there is gets all of it.
     fn at_most_all(&self, bytes: u32) -> u32 {
         u32::try_from(self.bytes_max).map_or(bytes, |all| bytes.min(all))
     }

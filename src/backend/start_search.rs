@@ -1,8 +1,8 @@
 //! Finds where a subscription starts, and what it missed.
 //!
-//! Mostly one look finds both. For patterns, if one look at the journal does not reach the start,
-//! or it is older than the journal, the search takes several passes, and the subscription starts
-//! when it ends.
+//! One step usually finds both. With patterns the search takes several steps if one look at the
+//! journal does not reach the start, or if the start is older than the journal. The subscription
+//! starts when the search ends.
 
 use std::{mem, sync::Arc};
 
@@ -31,10 +31,11 @@ pub struct Resume {
     pub head: Seq,
     /// The gap to be reported, if events were lost.
     pub gap: Option<Gap>,
-    /// Whether a channel that its patterns match has lost events before its oldest, if it was asked.
+    /// Whether a channel that its patterns match has lost events before its oldest, if the request asks
+    /// for that.
     pub truncated: bool,
-    /// For reading on from the cursor. While it is [searching](HistoryReader::is_searching_start),
-    /// where the subscription starts is not known.
+    /// Reads on from the cursor. While it is [searching](HistoryReader::is_searching_start), it is not
+    /// known where the subscription starts.
     pub reader: HistoryReader,
 }
 
@@ -49,7 +50,7 @@ pub struct StartFound {
     pub truncated: bool,
 }
 
-/// What is asked of the start of a subscription.
+/// What a client asks for at the start of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub struct StartRequest<'a> {
     /// Where it is to start.
@@ -68,7 +69,7 @@ impl<'a> StartRequest<'a> {
     }
 }
 
-/// The progress of a search after a look.
+/// The progress of a search after a step.
 enum Progress {
     /// The start is known: the client has all events up to the cursor, and the reader continues after it.
     Found { cursor: Seq, reader: HistoryReader },
@@ -76,6 +77,14 @@ enum Progress {
     More(Search),
     /// An event after the client's position has been lost.
     Lost(Lost),
+}
+
+/// What a reader reads after a search of the channels.
+enum ReadNext {
+    /// The channels that the search has found, merged.
+    Channels,
+    /// The log: the journal, and what is on disk.
+    Log,
 }
 
 impl EventStore {
@@ -95,7 +104,7 @@ impl EventStore {
             Resume { cursor, head, gap: None, truncated: false, reader }
         };
         let start = request.start;
-        let all_again = |reason, requested| {
+        let from_oldest = |reason, requested| {
             let missed = Some(Missed { reason, requested, channel: None });
             Target::Oldest { after: Seq::ZERO, missed }
         };
@@ -110,12 +119,14 @@ impl EventStore {
                 let state = StartSearch { target, asks_truncated, head, search };
                 return self.begin_search(patterns, named, state);
             }
-            Start::Unknown(token) => all_again(GapReason::UnknownPosition, token.clone()),
+            Start::Unknown(token) => from_oldest(GapReason::UnknownPosition, token.clone()),
             Start::At(at) if at.epoch != self.epoch() => {
-                all_again(GapReason::Epoch, at.to_string())
+                from_oldest(GapReason::Epoch, at.to_string())
             }
-            Start::At(at) if at.seq > head => all_again(GapReason::UnknownPosition, at.to_string()),
-            // At the head, whatever its channels have lost lies before.
+            Start::At(at) if at.seq > head => {
+                from_oldest(GapReason::UnknownPosition, at.to_string())
+            }
+            // Whatever its channels have lost lies before the head.
             Start::At(at) if at.seq == head => return now(head),
             Start::At(at) => Target::Continue(*at),
         };
@@ -126,7 +137,7 @@ impl EventStore {
         self.begin_search(patterns, named, StartSearch::new(target, head, asks_truncated))
     }
 
-    /// Mostly one look is enough.
+    /// Begins a search, and makes its first step, which is usually the only one.
     fn begin_search<'a>(
         &self,
         patterns: &[ChannelPattern],
@@ -141,9 +152,10 @@ impl EventStore {
         Resume { cursor, head, gap, truncated, reader }
     }
 
-    /// Makes one step of the search for the start of a subscription; `None` if more steps are needed,
-    /// on disk if [`take_search`](HistoryReader::take_search) says so. A step takes a tenth of a millisecond and holds no lock afterwards. Events that were published
-    /// before the first step and lost before the last are known to the reader as lost.
+    /// Makes one step of the search for the start of a subscription; `None` if more steps are needed.
+    /// If [`take_search`](HistoryReader::take_search) then gives the search, it has to wait or to
+    /// continue on disk. A step takes a tenth of a millisecond and holds no lock afterwards. Losses up
+    /// to the last step, of events published before the first, count as known to the reader.
     pub fn search_start<'a>(
         &self,
         patterns: &[ChannelPattern],
@@ -157,12 +169,15 @@ impl EventStore {
         let StartSearch { mut target, asks_truncated, head, search } = *state;
         let looked = match search {
             Search::Last(mut last) => {
-                let is_over = self.has_memory(&mut last)
+                let is_over = self.take_memory(&mut last)
                     && last.look(self.registry().directory(), patterns, named);
                 if is_over && !last.needs_disk() {
                     match self.is_on_disk() {
                         true => self.start_found(last.into_found(), &mut target),
-                        false => self.start_merge(last.into_replay(), true, &target, head),
+                        false => {
+                            let replay = last.into_replay();
+                            self.start_in_channels(replay, ReadNext::Channels, &target, head)
+                        }
                     }
                 } else {
                     Progress::More(Search::Last(last))
@@ -187,7 +202,13 @@ impl EventStore {
             }
             Search::Channels(mut heap) => {
                 match heap.collect_some(self.registry().directory(), patterns, named) {
-                    Ok(true) => self.start_merge(heap.merge(), !self.is_on_disk(), &target, head),
+                    Ok(true) => {
+                        let next = match self.is_on_disk() {
+                            true => ReadNext::Log,
+                            false => ReadNext::Channels,
+                        };
+                        self.start_in_channels(heap.merge(), next, &target, head)
+                    }
                     Ok(false) => Progress::More(Search::Channels(heap)),
                     Err(lost) => Progress::Lost(lost),
                 }
@@ -213,7 +234,8 @@ impl EventStore {
             (Progress::More(search), target) => {
                 StartSearch { target, asks_truncated, head, search }
             }
-            // Events published and evicted since are missed too.
+            // The new search goes up to the present head: events published and evicted since are missed
+            // too.
             (Progress::Lost(Lost(channel)), Target::Continue(at)) => {
                 StartSearch::new(Target::behind_loss(at, channel), self.head(), false)
             }
@@ -225,13 +247,13 @@ impl EventStore {
         None
     }
 
-    /// Whether a search has its part of the memory of all searches.
-    fn has_memory(&self, search: &mut LastSearch) -> bool {
+    /// Takes a search's part of the memory that searches share; false if the search has to wait for it.
+    fn take_memory(&self, search: &mut LastSearch) -> bool {
         let channels = self.registry().directory().len();
         self.search_memory().is_none_or(|memory| search.take_memory(memory, channels))
     }
 
-    /// Searches a part of the journal, from `looked` on.
+    /// Searches a part of the journal, after `looked`.
     fn search_journal(
         &self,
         wants: &ChannelFilter<impl Fn(&ChannelName) -> bool>,
@@ -280,11 +302,12 @@ impl EventStore {
         self.journal().has_evicted() || !self.registry().directory().evicted_channels().is_empty()
     }
 
-    /// Begins with what was found in the channels; its reader merges these, or reads the log.
-    fn start_merge(
+    /// Ends a search of the channels: the subscription continues from its position, or starts before
+    /// the oldest event that was found.
+    fn start_in_channels(
         &self,
         mut replay: Replay,
-        merges: bool,
+        next: ReadNext,
         target: &Target,
         head: Seq,
     ) -> Progress {
@@ -301,15 +324,15 @@ impl EventStore {
                 (cursor, known)
             }
         };
-        let stage = match merges {
-            true => ReadStage::Merging(Box::new(replay)),
-            false => ReadStage::Direct,
+        let stage = match next {
+            ReadNext::Channels => ReadStage::Merging(Box::new(replay)),
+            ReadNext::Log => ReadStage::Direct,
         };
         let reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
         Progress::Found { cursor, reader }
     }
 
-    /// Begins with these events.
+    /// Ends a search for last events: the subscription starts with those that were found.
     fn start_found(&self, found: FoundEvents, target: &mut Target) -> Progress {
         if let Some(each) = found.cut() {
             *target = Target::behind_cut(target.after(), each);
@@ -340,7 +363,7 @@ impl EventStore {
             }
             oldest => oldest,
         };
-        // Evictions from here on are unknown to it.
+        // Later evictions are unknown to the reader.
         let known = self.journal().known_losses(head);
         let after = target.after();
         let next =
@@ -352,6 +375,7 @@ impl EventStore {
         Resume { cursor, head, gap, truncated, reader }
     }
 
+    /// The result of a search that has ended at `cursor`.
     fn start_at(&self, cursor: Seq, target: Target) -> StartFound {
         let missed = match target {
             Target::Continue(_) => None,

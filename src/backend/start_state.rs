@@ -29,25 +29,28 @@ pub(super) enum Target {
 /// Where the search looks.
 #[derive(Debug)]
 pub(super) enum Search {
-    /// In the journal, which has nothing of it up to here.
+    /// In the journal, after this seq: up to it, the journal has nothing for the subscription.
     Journal(Seq),
     /// In the channels, since the journal does not reach back so far.
     Channels(ReplayHeap),
     /// Back from the head, channel by channel.
     Last(LastSearch),
-    /// It was [taken](super::reader::HistoryReader::take_search), and waits for memory or goes on in the log on disk.
+    /// It was [taken out](super::reader::HistoryReader::take_search): it waits for memory or continues
+    /// in the log on disk.
     Taken,
     /// The search is over; these events were found.
     Found(FoundEvents),
-    /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
-    /// is not silently missing but a loss.
+    /// It knows where to start, and looks for channels that are truncated. This is the last step:
+    /// events evicted since `known` was noted are reported to the reader as a loss, so the walk may
+    /// miss them. If the walk came first, `known` would hide an eviction between the two, which the
+    /// walk has not seen.
     Truncated { cursor: Seq, known: KnownLosses, reads: FirstReads, walk: TruncationWalk },
 }
 
 /// What a reader reads first.
 #[derive(Debug)]
 pub(super) enum FirstReads {
-    /// All that is behind its cursor.
+    /// All events after its cursor.
     Direct,
     /// The channels of a merge.
     Merge(Box<Replay>),
@@ -55,7 +58,7 @@ pub(super) enum FirstReads {
     Found(FoundEvents),
 }
 
-/// Why events before the oldest one are missed.
+/// Why the client misses events before the oldest one.
 #[derive(Debug)]
 pub(super) struct Missed {
     pub(super) reason: GapReason,

@@ -1,4 +1,4 @@
-//! Channels whose publishers wait: what they publish waits too long on a shard.
+//! Channels whose publishers have to wait, since their events wait too long on a shard.
 //!
 //! Permits bound how many events are on their way to the shards, not how long they take. A shard throttles a channel
 //! while an event published now would wait too long there, and releases it when its queue is short
@@ -20,7 +20,7 @@ use super::channel::ChannelId;
 pub struct Throttles {
     delay_max_ms: u64,
     channels: RwLock<FxHashMap<ChannelId, Throttled>>,
-    /// How many there are, so that a publisher takes a lock only while there are any.
+    /// How many channels are throttled, so that a publisher takes a lock only while there are any.
     count: AtomicUsize,
 }
 
@@ -44,7 +44,8 @@ pub struct Throttle {
 pub struct Release(watch::Receiver<()>);
 
 impl Throttles {
-    /// None; shards throttle a channel whose events would wait longer than `delay_max_ms`.
+    /// Without throttled channels yet. Shards throttle a channel whose events would wait longer than
+    /// `delay_max_ms`.
     pub fn new(delay_max_ms: u32) -> Arc<Self> {
         let (channels, count) = (RwLock::default(), AtomicUsize::new(0));
         Arc::new(Self { delay_max_ms: delay_max_ms.into(), channels, count })
@@ -88,7 +89,7 @@ impl Throttles {
 impl Release {
     /// Waits until the channel is throttled no more.
     pub async fn wait(mut self) {
-        // Nothing is ever sent: this waits for the sender's end.
+        // Nothing is ever sent: this waits until the sender is dropped.
         while self.0.changed().await.is_ok() {}
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::channel::ChannelEntry;
 use crate::model::Seq;
 
-/// One entry for each closed channel. Past the cap the oldest are to be cut short.
+/// One entry for each closed channel. Beyond the cap the oldest tombstones end early.
 #[derive(Debug)]
 pub struct Tombstones {
     by_closing: Mutex<BTreeMap<Seq, Weak<ChannelEntry>>>,
@@ -32,7 +32,7 @@ impl Tombstones {
         self.by_closing.lock().remove(&closing);
     }
 
-    /// Takes the oldest tombstones past the cap, and cuts them short: their channels are to be
+    /// Takes out the oldest tombstones beyond the cap, and ends them early: their channels are to be
     /// reopened.
     pub fn take_excess(&self) -> Vec<Arc<ChannelEntry>> {
         let mut by_closing = self.by_closing.lock();

@@ -41,7 +41,7 @@ impl TruncationWalk {
             Self::Evicted(walk) => {
                 let (after, known) = (Seq::ZERO, KnownLosses::default());
                 let evicted = directory.evicted_channels();
-                let lost = evicted.have_lost(walk, names_max, patterns, after, known);
+                let lost = evicted.any_lost(walk, names_max, patterns, after, known);
                 (lost || walk.is_over()).then_some(lost)
             }
         }

@@ -50,7 +50,7 @@ impl Walk {
         names_max: usize,
         mut each: impl FnMut(&ChannelName, &V),
     ) {
-        // A root without names costs a look too.
+        // A root without names counts as one name.
         let mut left = names_max;
         while left > 0
             && let Some(root) = self.roots.last()
@@ -99,7 +99,7 @@ fn begins_with(name: &str, root: &str) -> bool {
 
 /// What one look may cost, in comparisons of a name with a pattern.
 const LOOK_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
-/// What it costs to come to a name and to look into its history.
+/// What it costs to come to a name and to look into its history, in the same unit.
 const NAME_COST: usize = 4;
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn a_replay_from_before_the_journal_looks_at_names_that_begin_as_the_pattern_doe
         }
         let (seqs, looks) = looks_of(|| log.replay("t/7/*", 0));
         assert_eq!(seqs, own);
-        // What lies in the journal in the end is looked at there.
+        // At the end the replay reads the journal: these looks count too.
         costs.push(looks);
     }
     assert_eq!(costs[0], costs[1]);
@@ -73,7 +73,7 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     log.say("c/x7");
     let head = log.0.head();
     let patterns = many.patterns();
-    // So many entries of the journal at a time, to the end.
+    // Each step looks at `looks_max` entries of the journal at most, up to the end.
     let begin = |start: &Start, looks_max: u64| {
         let (mut resume, looks) =
             looks_of(|| log.0.resume(patterns, [].iter(), StartRequest::at(start), head));
@@ -89,17 +89,17 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
         resume
     };
     for (start, lost) in [(Start::Earliest, false), (Start::Unknown("?".into()), true)] {
-        // One comparison of a name with all eight.
+        // One comparison of a name with all eight patterns uses up the budget of a step.
         let mut resume = begin(&start, 1);
         assert_eq!(resume.cursor, Seq(12), "just before what it wants");
         assert_eq!(resume.gap.map(|gap| gap.oldest.seq), lost.then_some(Seq(12)));
         assert_eq!(log.rest(&many, &mut resume.reader, Seq(12)), [13]);
     }
     let start = Start::At(log.0.position(Seq(1)));
-    // Only names of what is gone are compared.
+    // Only the names of lost events are compared, and no event is lost: the entries limit a step.
     let mut resume = begin(&start, 5);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
-    // A loss that it knows nothing of is found by reading, and by a subscription that begins.
+    // A loss that the reader does not know of is found when it reads, and by a subscription that begins.
     log.evict("c/x7");
     assert_eq!(log.until_loss(&many, &mut resume.reader, Seq(1)), Seq(12));
     assert_eq!(begin(&start, 5).gap.expect("a gap").reason, GapReason::Evicted);

@@ -26,7 +26,7 @@ fn each_channel_starts_with_its_own_last_events() {
     for (each, seqs) in [
         (1, &[4, 5, 6, 26][..]),
         (2, &[2, 3, 4, 5, 6, 25, 26]),
-        // As many as all channels together start with: the newest.
+        // The newest events, as many as a subscription may start with over all its channels.
         (1_000, &[15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26]),
     ] {
         assert_eq!(read(&log, &subscription("**"), &last(each)), seqs, "{each}");
@@ -68,7 +68,7 @@ fn an_eviction_of_what_was_not_asked_for_is_no_loss() {
                 resume.cursor = found.cursor;
             }
         }
-        // All of it but its last two events.
+        // All events of `z` but its last two.
         z.events().with_history(|history| history.evict_through(Seq(20)));
         log.say("z");
         let mut range = SeqRange { after: resume.cursor, through: log.0.head(), ..RANGE };
@@ -117,7 +117,7 @@ fn a_start_with_history_tells_whether_a_channel_of_its_patterns_has_lost_events(
             }
         }
         assert!(!truncated("**", &Start::Now), "it wants no history");
-        // Of a channel that is gone itself.
+        // A channel that has been evicted itself counts too.
         log.evict("b/3");
         assert!(truncated("b/*", &Start::Earliest));
         assert!(!truncated("a/*", &Start::Earliest));

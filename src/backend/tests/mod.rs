@@ -24,7 +24,7 @@ thread_local! {
     static LOOKS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A look at a name, at an entry of the journal, at a channel of a replay.
+/// Counts a look at a name, an entry of the journal, or a channel of a replay.
 pub(super) fn look() {
     LOOKS.set(LOOKS.get() + 1);
 }
@@ -40,12 +40,12 @@ fn before_looks(looks: u32, act: impl FnOnce() + 'static) {
     BEFORE.set(Some((looks, Box::new(act))));
 }
 
-/// Whether it has not happened.
+/// Clears what [`before_looks`] has planned; true if that has not run.
 fn clear_planned_evictions() -> bool {
     BEFORE.take().is_some()
 }
 
-/// A history is about to be locked.
+/// Called when a history is about to be locked.
 pub(super) fn before_lock() {
     match BEFORE.take() {
         Some((0, act)) => act(),
@@ -115,7 +115,7 @@ impl Log {
         self.rest(&subscription, &mut resume.reader, resume.cursor)
     }
 
-    /// Where a subscription starts, found out to the end.
+    /// Resumes a subscription, and makes steps until its start is found.
     fn begin(&self, subscription: &Subscription, start: &Start, head: Seq) -> Resume {
         let patterns = subscription.patterns();
         let asked = StartRequest { start, types: subscription.types(), truncated: true };
@@ -173,8 +173,8 @@ fn subscription(pattern: &str) -> Subscription {
     Subscription::new([selector], [], 1).expect("a subscription")
 }
 
-/// A log with an event of each of some channels, which has had so many others since that none is in
-/// the journal.
+/// A log with one event for each of these names, followed by so many others that none of them is in the
+/// journal any more.
 fn log_of(channels: &[&str]) -> Log {
     let log = Log::new();
     channels.iter().for_each(|name| log.say(name));

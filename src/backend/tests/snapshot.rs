@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl EventStore {
-    /// Everything that a reader or retention could tell, of these channels and of others that there are.
+    /// All that a reader or retention could see of these channels, and of the others in the directory.
     pub(crate) fn snapshot(&self, names: &[ChannelName]) -> String {
         let mut text = format!(
             "head {:?}, {} bytes, unloaded {:?}, log {:?}\n",

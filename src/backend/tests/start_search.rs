@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 
-/// What a resume after `after` finds when `meanwhile` happens after as many looks.
+/// What a resume at `start` finds when `meanwhile` happens after `looks` steps of the search.
 fn resumed(
     log: &Log,
     pattern: &str,
@@ -86,7 +86,7 @@ fn a_start_search_that_the_journal_overtakes_goes_on_in_the_channels() {
 
 #[test]
 fn a_channel_evicted_during_a_start_search_is_a_loss_at_any_step() {
-    // Looks: at what is named, at the names, three at a time, and at the evicted.
+    // The steps look at the named channels, then at the names, three at a time, then at evicted channels.
     for (looks, forgets) in (0..5).flat_map(|looks| [(looks, false), (looks, true)]) {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let start = Start::At(log.0.position(Seq(1)));
@@ -101,7 +101,7 @@ fn a_channel_evicted_during_a_start_search_is_a_loss_at_any_step() {
             assert_eq!(seqs[..7], [2, 3, 4, 5, 6, 7, 9]);
         } else {
             assert!(resume.gap.is_none());
-            // Where the merge ends.
+            // The merge ends there, and the channels are collected again.
             assert_eq!(log.until_loss(&all, &mut resume.reader, Seq(1)), Seq(4));
         }
     }
@@ -125,7 +125,7 @@ fn when_all_that_was_found_is_evicted_during_a_start_search_what_is_behind_it_is
     for looks in 0..5 {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
-            // As many as a merge holds here.
+            // These are all that a merge holds here.
             ["a", "b", "c"].iter().for_each(|name| log.0.evict_all(&log.entry(name)));
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(3), &None));
@@ -138,7 +138,7 @@ fn when_all_that_was_found_is_evicted_during_a_start_search_what_is_behind_it_is
 fn what_is_evicted_during_a_replay_is_received_or_a_loss() {
     let patterns = subscription("c/*");
     let mut losses = 0;
-    // Before as many looks at a history, whatever runs between them.
+    // The eviction happens before each hold of a history's lock, one after the other.
     for looks in 0.. {
         let log = Rc::new(log_of(&["c/a", "c/b"].repeat(3)));
         let start = Start::At(log.0.position(Seq(0)));
@@ -173,7 +173,7 @@ fn what_is_published_during_a_start_search_is_received_after_it() {
     for looks in 0..5 {
         let log = log_of(&["m", "n", "o", "p", "q", "r", "s"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
-            // To channels that are created before and behind where the look is, and to an old one.
+            // To new channels before and behind the name that the walk has come to, and to an old one.
             ["a", "zz", "n"].iter().for_each(|name| log.say(name));
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));

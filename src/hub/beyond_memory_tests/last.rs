@@ -117,7 +117,7 @@ async fn events_that_leave_memory_after_they_were_found_are_no_more_and_no_fewer
         while resume.reader.is_searching_start() {
             if let Some(search) = resume.reader.take_search() {
                 let searched = reads.search(search).expect("room for it").await;
-                resume.reader.go_on(searched.expect("it can be read"));
+                resume.reader.return_search(searched.expect("it can be read"));
             }
             let patterns = subscription.patterns();
             if let Some(found) = store.search_start(patterns, [].iter(), &mut resume.reader) {

@@ -50,7 +50,7 @@ impl Hub {
         let until = Instant::now() + LOG_READ_TIME_MAX;
         while resume.reader.is_searching_start() {
             if let Some(search) = resume.reader.take_search() {
-                resume.reader.go_on(self.search_log(search, until).await?);
+                resume.reader.return_search(self.search_log(search, until).await?);
             }
             match backend.search_start(patterns, named.iter(), &mut resume.reader) {
                 Some(StartFound { cursor, gap, truncated }) => {

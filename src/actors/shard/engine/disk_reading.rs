@@ -137,7 +137,7 @@ impl Engine {
         if let Some(reader) =
             self.slots.get_mut(index as usize).and_then(|slot| slot.reader.as_mut())
         {
-            reader.go_on(step);
+            reader.return_search(step);
         }
         Ok(())
     }

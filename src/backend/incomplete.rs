@@ -1,4 +1,5 @@
-//! Channels whose last events are looked for, and lack some that may be on disk.
+//! The channels of a search for last events of which memory does not have enough: their older events are
+//! searched on disk.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,30 +9,31 @@ use crate::{
     model::{ChannelName, Seq},
 };
 
-/// The channels.
+/// The channels of one search that are to be searched on disk.
 #[derive(Debug)]
-pub(super) struct LackingChannels {
+pub(super) struct IncompleteChannels {
     /// With a keyed hash: publishers choose the names.
-    pub(super) channels: HashMap<ChannelName, Lacking>,
+    pub(super) channels: HashMap<ChannelName, IncompleteChannel>,
     channels_max: usize,
-    /// The log was looked at behind this seq.
+    /// The log on disk is still to be searched up to this seq; behind it, the search is done.
     pub(super) through: Seq,
 }
 
-/// A channel that lacks events.
+/// A channel of which the search wants more events.
 #[derive(Debug)]
-pub(super) struct Lacking {
+pub(super) struct IncompleteChannel {
     pub(super) entry: Arc<ChannelEntry>,
-    /// Its events behind this one have been looked at in memory.
+    /// Its events after this seq have been looked at in memory.
     pub(super) through: Seq,
-    /// The last of those on disk.
+    /// The last of its events on disk.
     last: Seq,
-    /// How many it lacks.
+    /// How many more events are wanted.
     pub(super) left: usize,
 }
 
-impl LackingChannels {
-    /// At least `channels_max` channels, at most twice as many: those whose last events are the newest.
+impl IncompleteChannels {
+    /// Without channels yet. Once there are more than twice `channels_max` of them, the `channels_max`
+    /// whose last events are the newest are kept.
     pub(super) fn new(channels_max: usize) -> Self {
         Self { channels: HashMap::new(), channels_max, through: Seq::ZERO }
     }
@@ -41,10 +43,10 @@ impl LackingChannels {
         self.channels.is_empty()
     }
 
-    /// What so many take in memory.
+    /// The memory that so many channels take, in bytes.
     pub(super) fn bytes(channels: usize) -> usize {
         // The table of a map is half empty after it has grown.
-        2 * channels * (size_of::<(ChannelName, Lacking)>() + 1)
+        2 * channels * (size_of::<(ChannelName, IncompleteChannel)>() + 1)
     }
 
     /// Drops all of them.
@@ -52,11 +54,12 @@ impl LackingChannels {
         self.channels = HashMap::new();
     }
 
-    /// Adds a channel that lacks `left` events up to `through`, the last of which is `last`.
+    /// Adds a channel of which `left` more events are wanted, all up to `through`. The last one on disk
+    /// is `last`.
     pub(super) fn add(&mut self, entry: &Arc<ChannelEntry>, through: Seq, last: Seq, left: usize) {
         self.through = self.through.max(last);
-        let lacking = Lacking { entry: Arc::clone(entry), through, last, left };
-        self.channels.insert(entry.name().clone(), lacking);
+        let incomplete = IncompleteChannel { entry: Arc::clone(entry), through, last, left };
+        self.channels.insert(entry.name().clone(), incomplete);
         if self.channels.len() > 2 * self.channels_max {
             let mut lasts: Vec<Seq> = self.channels.values().map(|channel| channel.last).collect();
             let (_, oldest, _) = lasts.select_nth_unstable(self.channels_max);
@@ -64,8 +67,8 @@ impl LackingChannels {
         }
     }
 
-    /// Drops the channels whose events on disk have all been looked at; gives the first event of the others, or
-    /// a seq before it.
+    /// Drops the channels whose events on disk have all been looked at. Gives the first event on disk
+    /// of the others, or a seq before it.
     pub(super) fn first(&mut self) -> Option<Seq> {
         let mut first = None;
         self.channels.retain(|_, channel| {
@@ -77,7 +80,7 @@ impl LackingChannels {
         first
     }
 
-    /// The channels, sorted, unless they are many.
+    /// The sorted hashes of the channels; `None` if there are more than [`HASHES_MAX`].
     pub(super) fn hashes(&self) -> Option<Vec<ChannelHash>> {
         let names = self.channels.keys().map(|name| ChannelHash::of(name.as_str()));
         let mut hashes: Vec<_> = (self.channels.len() <= HASHES_MAX).then(|| names.collect())?;
@@ -86,5 +89,6 @@ impl LackingChannels {
     }
 }
 
-/// Channels up to which a turn skips blocks without them; with more it reads all.
+/// With at most so many channels a turn skips the blocks that have none of them; with more it reads every
+/// block.
 const HASHES_MAX: usize = if cfg!(test) { 4 } else { 1_024 };
