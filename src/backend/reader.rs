@@ -1,6 +1,6 @@
 //! Reads a subscription's events after its cursor: merges the channels it names, reads the journal
-//! for its patterns, and replays events older than the journal. With a log on disk it returns
-//! `OnDisk(through)` instead of replaying.
+//! for its patterns, and merges the channels for events older than the journal. Events that are on disk
+//! alone it does not read: it returns `OnDisk(through)`.
 
 use std::{mem, sync::Arc};
 
@@ -29,16 +29,16 @@ pub struct HistoryReader {
     pub(super) stage: ReadStage,
     /// What it wants of the log on disk; set at the first read there.
     pub(super) filter: Option<Arc<LogFilter>>,
-    /// Set when the reader was sent to the log on disk, while there are transient channels: no event up
-    /// to this seq was in memory then, and the reader knew of every loss up to it that the log on disk
-    /// cannot make good. What transient channels lose later lies behind it.
+    /// While there are transient channels: reads up to this seq go to the log on disk. When it was set,
+    /// memory had no event up to it, and the reader knew of every loss up to it that the log on disk
+    /// cannot make good. Later losses have a greater seq.
     pub(super) disk_through: Seq,
 }
 
 /// The stage of a reader.
 #[derive(Debug, Default)]
 pub(super) enum ReadStage {
-    /// It reads the journal; without patterns, the channels that it names.
+    /// With patterns the reader reads the journal, without patterns the channels that it names.
     #[default]
     Direct,
     /// It searches for its start.
@@ -57,7 +57,7 @@ pub(super) enum Purpose {
     /// To merge those that have events.
     Merge,
     /// To move the cursor to where the log on disk begins, unless one of them has lost earlier events.
-    MoveToLog,
+    SkipToDisk,
     /// To read the log on disk, unless one of them has lost events that are not there.
     ReadDisk,
 }
@@ -71,8 +71,8 @@ impl HistoryReader {
         Self { known, ..Self::default() }
     }
 
-    /// Takes out the search for the start, if it has to wait for memory or to continue in the log on disk
-    /// ([`search_log`](EventStore::search_log)). [`return_search`](Self::return_search) gives its result
+    /// Takes out the search for the start, if it waits for its share of memory to be granted, or has
+    /// looked at all events in memory and goes on in the log on disk ([`search_log`](EventStore::search_log)). [`return_search`](Self::return_search) gives its result
     /// back.
     pub fn take_search(&mut self) -> Option<LastSearch> {
         let ReadStage::Searching(state) = &mut self.stage else { return None };
@@ -121,6 +121,7 @@ impl EventStore {
         let known = reader.known;
         match &mut reader.stage {
             ReadStage::Merging(replay) => match replay.read(known, range) {
+                // At its end, or the cursor is before the merge: it is read as without one.
                 None => {}
                 // The merge ends: the log on disk is read in its own order, for all channels at once.
                 Some(Err(NotInMemory::OnDisk(_))) => reader.stage = ReadStage::Direct,
@@ -137,7 +138,7 @@ impl EventStore {
             return Err(NotInMemory::OnDisk(reader.disk_through));
         }
         if patterns.is_empty() {
-            return self.merge(named, reader, range);
+            return self.read_named(named, reader, range);
         }
         let (mut heap, purpose) = match mem::take(&mut reader.stage) {
             ReadStage::Collecting(heap, purpose) if heap.after() == range.after => (heap, purpose),
@@ -147,7 +148,7 @@ impl EventStore {
                 if let Some(piece) = journal.read(&wants, known, range) {
                     return piece.map_err(|Lost(_)| NotInMemory::FellOff);
                 }
-                let (through, purpose) = self.behind_journal(&journal, range);
+                let (through, purpose) = self.before_journal(&journal, range);
                 let has_lost = journal.unwritten_losses().are_unknown(range.after, known);
                 if matches!(purpose, Purpose::ReadDisk) && !has_lost {
                     return Err(self.send_to_disk(reader, through));
@@ -163,7 +164,7 @@ impl EventStore {
             return Ok(Piece { more: true, ..nothing(range.after) });
         }
         match purpose {
-            Purpose::MoveToLog => {
+            Purpose::SkipToDisk => {
                 let through = heap.through().min(range.through).max(range.after);
                 return Ok(nothing(through));
             }
@@ -183,10 +184,9 @@ impl EventStore {
         piece
     }
 
-    /// Lets a reader that has come to a loss at `after` continue with the next event that is still
-    /// retained of those that a search has found for it. Gives the new cursor and the gap to be
-    /// reported; `None` if the reader does not read such events. All losses so far then count as known
-    /// to it.
+    /// For a reader of events that a search has found, which has come to a loss at `after`: the cursor
+    /// before the next of these events that is still retained, and the gap to report. `None` for other
+    /// readers. All losses so far then count as known to the reader.
     pub fn skip_lost(&self, reader: &mut HistoryReader, after: Seq) -> Option<(Seq, Gap)> {
         let ReadStage::Found(found) = &reader.stage else { return None };
         // Noted before the losses are looked at, so that later ones are unknown to the reader.
@@ -202,7 +202,7 @@ impl EventStore {
     }
 
     /// How a reader of patterns comes to the events that the journal has dropped, and up to which seq.
-    fn behind_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
+    fn before_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
         let Some(first) = self.first_on_disk() else { return (range.through, Purpose::Merge) };
         let disk_through = match self.has_transient() {
             // The events of transient channels that the journal does not have any more are in memory alone.
@@ -213,7 +213,7 @@ impl EventStore {
             (range.through, Purpose::Merge)
         } else if range.after.next() < first {
             // Channels may have lost events from before the log on disk.
-            (disk_through.min(Seq(first.0 - 1)), Purpose::MoveToLog)
+            (disk_through.min(Seq(first.0 - 1)), Purpose::SkipToDisk)
         } else {
             (disk_through, Purpose::ReadDisk)
         }
@@ -229,14 +229,15 @@ impl EventStore {
     }
 
     /// Merges the named channels of one connection. Their number is limited for each connection.
-    fn merge<'a>(
+    fn read_named<'a>(
         &self,
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         reader: &mut HistoryReader,
         range: &SeqRange,
     ) -> Result<Piece, NotInMemory> {
         let known = reader.known;
-        // Read before the channels: events that leave memory later have a greater seq.
+        // Read before the channels: no channel has an event up to this seq in memory, so the log on disk
+        // may be read that far.
         let unloaded_through = self.unloaded_through();
         let count = named.clone().count();
         let each = SeqRange {
@@ -247,7 +248,7 @@ impl EventStore {
             ..*range
         };
         let mut merged = Slice::default();
-        // Behind the last event read of a channel that has more, the merge would leave holes.
+        // After the last event read of a channel that has more, the merge would leave holes.
         let mut horizon = range.through;
         let mut on_disk = None;
         for entry in named {

@@ -1,8 +1,8 @@
 //! Checks every request before a handler gets it, and adds the common headers to every answer.
 //!
-//! A request with a `Host` that is not allowed is rejected with 421: on loopback always, elsewhere if
-//! the settings list hosts. This prevents DNS rebinding, where the name of a page's own origin resolves
-//! to the hub's address. Health checks are exempt, since probes name an IP address. Routes whose
+//! `Host` is always checked on loopback; elsewhere only if `allowed_hosts` lists hosts. A request with
+//! one that is not allowed is rejected with 421. This prevents DNS rebinding, where the page of an
+//! attacker makes its own host name resolve to the hub's address. Health checks are exempt, since probes name an IP address. Routes whose
 //! exposure requires it reject requests of foreign pages with 403 (`page_origin`).
 
 use axum::{
@@ -35,7 +35,7 @@ use crate::{
 pub(super) struct RequestChecks {
     /// The row in the table of routes; `None` for a path without a route.
     route: Option<&'static Route>,
-    /// Without the request's id, which the answer to a waiting poll leaves out.
+    /// The request's id is not among them: `complete` adds it, except where polls share an answer.
     marks: AnswerMarks,
     exposure: Exposure,
     is_safe: bool,
@@ -77,8 +77,8 @@ impl RequestChecks {
         }
     }
 
-    /// The answer to a request that no handler serves: a rejection, or the answer to a preflight or
-    /// `OPTIONS`. A rejection is counted.
+    /// The answer to a request that needs no handler: a rejection, which is counted, or the answer to a
+    /// preflight or `OPTIONS`. `None` if the handler is to serve the request.
     pub(super) fn early_answer(&self, state: &HttpState, request: &Request) -> Option<Response> {
         let answer = match self.validate(state, request) {
             Err(problem) => Some(self.with_ids(problem).into_response()),
@@ -122,6 +122,7 @@ impl RequestChecks {
             let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail);
             return Err(problem.with("field", "Host").page_refused("host"));
         }
+        // Only counted and logged: `check_page` decides.
         if (self.exposure, &self.marks.sharing) == (Exposure::Api, &Sharing::Unlisted)
             && let Some(origin) = request.headers().get(header::ORIGIN)
             && !origin.to_str().is_ok_and(|origin| is_own_origin(request, origin))
@@ -164,9 +165,10 @@ impl RequestChecks {
             }
             Outcome::Handoff(mut handoff) => {
                 // Polls with the same response head share one encoded answer. An id of the hub's own
-                // for each request would give each a different head.
-                let is_named = !handoff.is_poll || !self.request_id.is_own() || self.is_logged;
-                let request_id = is_named.then(|| self.request_id.clone());
+                // for each request would give each a different head; with an access log it is needed, to
+                // find the request there.
+                let sends_id = !handoff.is_poll || !self.request_id.is_own() || self.is_logged;
+                let request_id = sends_id.then(|| self.request_id.clone());
                 handoff.marks = AnswerMarks { request_id, ..self.marks.clone() };
                 Outcome::Handoff(handoff)
             }
@@ -216,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_listed_hosts_are_allowed_and_beyond_loopback_any_if_none_is_listed() {
+    fn a_host_is_allowed_if_it_is_listed_or_by_the_default_of_its_listener() {
         let named = ["hub.example".to_owned(), "192.0.2.1".to_owned()];
         for (name, bare_loopback, bare, named_loopback, named_elsewhere) in [
             ("localhost", true, true, true, false),

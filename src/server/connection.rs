@@ -1,8 +1,8 @@
 //! One connection: detects its protocol from the first bytes, dispatches a plain request without
 //! hyper, and leaves all other requests to hyper (`http1`, `http2`).
 //!
-//! `serve_accepted` performs the TLS handshake. `serve_until_gone` ends with the shard at the
-//! latest. `serve_requests` loops over the requests, and `serve_http1` or `serve_http2` runs hyper.
+//! `serve_accepted` performs the TLS handshake. `serve_until_gone` serves
+//! until the connection ends or its shard stops. `serve_requests` loops over the requests, and `serve_http1` or `serve_http2` runs hyper.
 
 use std::{io, pin::pin, rc::Rc, time::Duration};
 
@@ -74,8 +74,8 @@ impl Connections {
     }
 
     /// Serves a connection until it ends, its shard stops, or its socket is handed off. `read_ahead`
-    /// are bytes that were read from it already; without any, the client must send a byte within
-    /// `first_byte_timeout`. `negotiated` is the protocol that ALPN has chosen, or that
+    /// are bytes that were read from it already; if they do not decide the protocol, the client must send
+    /// enough for that within `beginning_timeout`. `negotiated` is the protocol that ALPN has chosen, or that
     /// earlier requests had; without it the first bytes decide. The permits are held until the end,
     /// or go to the idle sockets with the socket.
     pub(super) async fn serve_until_gone(
@@ -83,7 +83,7 @@ impl Connections {
         io: Socket,
         read_ahead: Bytes,
         negotiated: Option<Protocol>,
-        first_byte_timeout: Duration,
+        beginning_timeout: Duration,
         permits: ConnectionPermits,
     ) {
         tokio::select! {
@@ -91,7 +91,7 @@ impl Connections {
             // end of the shard is not waited for at all.
             biased;
             () = Box::pin(
-                self.serve_requests(io, read_ahead, negotiated, first_byte_timeout, permits),
+                self.serve_requests(io, read_ahead, negotiated, beginning_timeout, permits),
             ) => {}
             () = self.shard.gone() => {}
         }
@@ -102,17 +102,18 @@ impl Connections {
         mut io: Socket,
         mut read_ahead: Bytes,
         mut negotiated: Option<Protocol>,
-        mut first_byte_timeout: Duration,
+        mut beginning_timeout: Duration,
         permits: ConnectionPermits,
     ) {
         let Ok(arrival) = Arrival::of(&io) else { return };
         loop {
             let mut protocol = negotiated.or_else(|| Protocol::of_first_bytes(&read_ahead));
             if protocol.is_none() || (read_ahead.is_empty() && protocol == Some(Protocol::Http1)) {
-                let timeout = first_byte_timeout;
+                let timeout = beginning_timeout;
                 let read = self.read_beginning(&mut io, read_ahead, negotiated, timeout, arrival);
                 let Some(read) = Box::pin(read).await else {
-                    // TLS has an end of its own, without which a client takes it for a cut.
+                    // Sends the close_notify of TLS, without which the client sees a truncation. Does
+                    // not wait.
                     return linger(io, Duration::ZERO).await;
                 };
                 read_ahead = read;
@@ -124,15 +125,17 @@ impl Connections {
             let mut answer = None;
             if let Some(mut request) = plain_request(&read_ahead) {
                 arrival.annotate(&mut request, &self.proxies);
-                let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
+                let (is_kept, coding) = (keeps_alive(&request), coding_for(&request));
                 let response = match self.dispatcher.dispatch(request).await {
                     Outcome::Response(response) => response,
                     Outcome::Handoff(handoff) => {
-                        let pending = PendingHandoff { handoff, keep_alive, coding };
+                        let pending = PendingHandoff { handoff, keep_alive: is_kept, coding };
+                        // The request was all of `read_ahead`.
                         return hand_off(&self.shard, pending, io, &Bytes::new());
                     }
                 };
-                // A draining hub ends the connection, which hyper says and does.
+                // `Err`: hyper has to write the answer. While the hub drains it writes all of them, since
+                // it adds `Connection: close` and closes the connection.
                 let whole = match self.hub.is_draining() {
                     true => Err(response),
                     false => whole_answer(response).await,
@@ -147,7 +150,7 @@ impl Connections {
                             return self.idle.watch(io, permits);
                         }
                         (read_ahead, negotiated) = (Bytes::new(), Some(Protocol::Http1));
-                        first_byte_timeout = self.keep_alive;
+                        beginning_timeout = self.keep_alive;
                         continue;
                     }
                 }
@@ -155,10 +158,10 @@ impl Connections {
             // Boxed: hyper's state is large, and most connections never need it.
             let served = Box::pin(self.serve_http1(io, read_ahead, answer, arrival)).await;
             let Some(idle) = served else { return };
-            // No next request has come yet. hyper is dropped with its buffers, and the socket waits
-            // without them for the rest of the keep-alive time.
+            // No next request has come within the header read timeout, which counts as idle time. hyper
+            // is dropped with its buffers, and the socket waits without them for the rest.
             (io, read_ahead, negotiated) = (idle, Bytes::new(), Some(Protocol::Http1));
-            first_byte_timeout = self.keep_alive.saturating_sub(self.header_read_timeout);
+            beginning_timeout = self.keep_alive.saturating_sub(self.header_read_timeout);
         }
     }
 
