@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 /// What happens to one event on its way to the second subscriber, if it is not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,7 @@ fn serve(
     events: usize,
 ) {
     let (mut unread, mut number, mut held) = (Vec::new(), 0, None);
+    let late = LateWriter::start();
     while let Some((is_stream, body)) = next_request(&mut socket, &mut unread) {
         let mut subscribers = subscribers.lock().expect("no thread panics with it");
         if is_stream {
@@ -95,11 +96,7 @@ fn serve(
                     frame.splice(..0, *b"event: visnyk.gap\ndata: {}\n\n");
                 }
                 if fault == Fault::Late && subscriber.number == 1 {
-                    let mut socket = subscriber.socket.try_clone().expect("a socket more");
-                    std::thread::spawn(move || {
-                        std::thread::sleep(LATE);
-                        let _ = socket.write_all(&frame);
-                    });
+                    late.write(subscriber.socket.try_clone().expect("a socket more"), frame);
                     return true;
                 }
                 // A client that went away is removed.
@@ -109,6 +106,26 @@ fn serve(
         number += 1;
         let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
         socket.write_all(answer).expect("the client reads");
+    }
+}
+
+/// Writes frames `LATE` after their time, in their order.
+struct LateWriter(mpsc::Sender<(Instant, TcpStream, Vec<u8>)>);
+
+impl LateWriter {
+    fn start() -> Self {
+        let (frames, waiting) = mpsc::channel::<(Instant, TcpStream, Vec<u8>)>();
+        std::thread::spawn(move || {
+            for (due, mut socket, frame) in waiting {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let _ = socket.write_all(&frame);
+            }
+        });
+        Self(frames)
+    }
+
+    fn write(&self, socket: TcpStream, frame: Vec<u8>) {
+        let _ = self.0.send((Instant::now() + LATE, socket, frame));
     }
 }
 
