@@ -130,7 +130,7 @@ struct State {
     searches: SharedSearches,
     /// Nothing is read before this: there was no file or no memory for a read.
     paused_until: Option<Instant>,
-    /// Since when there is no file or no memory for any read.
+    /// When reads began to fail for want of a file or of memory; none has succeeded since.
     short_since: Option<Instant>,
     /// Bytes that are read and not taken.
     ready_bytes: u64,
@@ -142,7 +142,7 @@ struct State {
 
 struct Queued {
     read: Read,
-    /// Since when there is no file or no memory for it.
+    /// When it first failed for want of a file or of memory.
     short_since: Option<Instant>,
 }
 
@@ -364,7 +364,7 @@ impl Queue {
         }
     }
 
-    /// Serves a read, or gives it back if there is no file or no memory for it now.
+    /// Serves a read. Gives it back if it failed for want of a file or of memory and is to be tried again.
     fn serve_one(self: &Arc<Self>, queued: Queued) -> Option<Queued> {
         let Queued { read, mut short_since } = queued;
         let started = Instant::now();
@@ -533,8 +533,9 @@ impl State {
         self.reads.pop_front()
     }
 
-    /// Whether there is no file or no memory since a short time alone, for all reads and for the one that
-    /// has just failed. Its own time counts too: others may be read from memory all the while.
+    /// Whether a read that has just failed for want of a file or of memory may be tried again: all reads
+    /// and this one have failed for less than `SHORTAGE_TIME_MAX`. Its own time counts too, since reads
+    /// that are answered from memory succeed meanwhile.
     fn is_short_time(&mut self, of_this: &mut Option<Instant>, now: Instant) -> bool {
         let of_all = *self.short_since.get_or_insert(now);
         let since = of_all.min(*of_this.get_or_insert(now));
@@ -552,10 +553,10 @@ enum Held {
     All,
 }
 
-/// How long reads are tried again for which there is no file or no memory. Readers are then asked to come
-/// back, each at once, until a read succeeds.
+/// How long reads that fail for want of a file or of memory are tried again. After that each such read is
+/// answered `Busy` at its first failure, until a read succeeds.
 const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
-/// After an attempt for which there was none.
+/// The pause of all reads after such a failure.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 /// Searches that may be in the queue although they were cancelled, or as many as make a [share](CANCELLED_SHARE)
 /// of it.

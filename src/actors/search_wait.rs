@@ -26,7 +26,7 @@ pub(crate) struct PendingSearch(Waits);
 
 #[derive(Debug)]
 enum Waits {
-    /// For memory. There is no search once that has come.
+    /// It waits for memory. The search is taken out when memory is granted.
     ForMemory(Option<Box<LastSearch>>, MemoryWait),
     /// For the threads.
     ForDisk(PendingRead<FoundEvents>),

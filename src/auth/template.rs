@@ -22,7 +22,7 @@ pub enum TemplateError {
     /// `{sub}` is only a part of a segment.
     #[error("`{{sub}}` stands for a whole segment")]
     PartialSegment,
-    /// There is no subject to insert.
+    /// The token has no subject.
     #[error("a pattern with `{{sub}}` needs a token with `sub`")]
     NoSubject,
     /// The subject is not exactly one literal segment.

@@ -115,7 +115,7 @@ thread_local! {
 }
 
 /// The bytes of a body received so far, in segments, which are joined when the body is whole. A vector
-/// that grows by reallocation would fragment the heap. The unused capacity is no more than the bytes
+/// that grows by reallocation would fragment the heap. The unused capacity is at most the bytes
 /// received, and at most 64 KiB.
 #[derive(Default)]
 struct Gathered {
