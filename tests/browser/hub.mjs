@@ -38,10 +38,13 @@ export async function startHub(test, { env = {}, listen = "127.0.0.1:0" } = {}) 
     env: { ...surroundings(), ...env },
     stdio: ["ignore", "ignore", "pipe"],
   });
-  const exited = new Promise((resolve) => child.once("exit", resolve));
-  const hub = new Hub(await address(child), child, exited);
-  test.after(() => hub.crash());
-  return hub;
+  const exited = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
+  // Before its start is waited for: a hub that does not start in time would keep this process from ending.
+  test.after(async () => {
+    child.kill("SIGKILL");
+    await exited;
+  });
+  return new Hub(await address(child), child, exited);
 }
 
 class Hub {
