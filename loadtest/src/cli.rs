@@ -53,6 +53,9 @@ enum Command {
     /// Holds receivers for another process, which says what on stdin.
     #[command(hide = true)]
     Receive,
+    /// Measures what an fsync takes in the directory for temporary files.
+    #[command(hide = true)]
+    Fsync,
     /// Serves as a plain send loop on 127.0.0.1: the least that any server must spend.
     Floor {
         /// 0 is any that is free.
@@ -71,6 +74,7 @@ impl Cli {
             Command::Receive => {
                 visnyk_loadtest::receive_apart().map_err(|failure| failure.in_full())
             }
+            Command::Fsync => visnyk_loadtest::measure_fsync().map_err(|failure| failure.in_full()),
             Command::Report(report) => report.run().map_err(|error| in_full(&error)),
             Command::Run { options, scenario } => Rounds::new(options)?.run(&scenario),
             Command::All { options, quick } => {
@@ -105,6 +109,10 @@ const ALL: &[(&str, &str)] = &[
     ("patterns", "--patterns 10,1000 --channels 10 --events 20 --rate 200"),
     ("poll", "--waiting 500 --answered 2 --cycles 5"),
     ("publish", "--publishers 1,8 --requests 500"),
+    (
+        "durable",
+        "--publishers 1,8 --requests 500 --requests-alone 50 --subscribers 20 --rate 50 --events 20",
+    ),
     ("churn", "--subscribers 200 --per-s 100 --duration-s 2"),
     ("reconnect-storm", "--subscribers 1000"),
     ("slow-readers", "--fast 100 --slow 100 --events 100 --rate 50"),

@@ -36,6 +36,8 @@ pub(crate) struct Options {
 pub(crate) enum Other {
     /// The plain send loop.
     Floor,
+    /// The hub without its log on disk, where the scenario gives it one.
+    Memory,
 }
 
 impl Options {

@@ -49,7 +49,12 @@ impl Rounds {
         round: u32,
         other: Option<Other>,
     ) -> Result<Option<Outcome>, String> {
-        let name = if other.is_some() { "floor" } else { "visnyk" };
+        let name = match other {
+            None => "visnyk",
+            Some(Other::Floor) => "floor",
+            Some(Other::Memory) if scenario.wants_disk() => "memory",
+            Some(Other::Memory) => return Err(format!("{} is in memory", scenario.name())),
+        };
         self.progress.note(&format!("{}, {name}, round {round}", scenario.name()));
         let failed = |failure: Failure| {
             self.progress.end();
@@ -85,7 +90,8 @@ impl Rounds {
             let server = Server::Floor { _process: server };
             return Ok((subject, Some(Started { _server: server, _directory: None })));
         }
-        if let Some(address) = self.address {
+        let in_memory = other == Some(Other::Memory);
+        if let Some(address) = self.address.filter(|_| !in_memory) {
             let mut subject = Subject::visnyk(address, 0);
             subject.pids.clone_from(&self.options.pid);
             for (name, value) in scenario.settings() {
@@ -101,12 +107,17 @@ impl Rounds {
         for (name, value) in scenario.settings() {
             command = command.env(name, value);
         }
-        let directory = scenario.wants_disk().then(Scratch::new).transpose()?;
+        let on_disk = scenario.wants_disk() && !in_memory;
+        let directory = on_disk.then(Scratch::new).transpose()?;
         if let Some(directory) = &directory {
             command = command.arg("--data-dir").arg(directory.path());
+            command = command.delay_fsyncs(scenario.fsync_delay_ms());
         }
         let server = RestartableHub::start(command)?;
-        let subject = server.as_subject();
+        let mut subject = server.as_subject();
+        if in_memory {
+            subject.name = "memory".into();
+        }
         let server = Server::Hub { _hub: server };
         Ok((subject, Some(Started { _server: server, _directory: directory })))
     }

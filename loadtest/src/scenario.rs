@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenarios::{
-    BigBesideSmall, Burst, Churn, Curves, History, Http2, Idle, ManyChannels, Paced, Patterns,
+    BigBesideSmall, Burst, Churn, Curves, Durable, History, Http2, Idle, ManyChannels, Paced, Patterns,
     Poll, Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
 };
 use crate::server_process::Setting;
@@ -35,6 +35,9 @@ pub enum Scenario {
     Poll(Poll),
     /// Publishes as fast as answers come.
     Publish(Publish),
+    /// Publishes single events as fast as they are on disk, and times their subscribers. The hub has a log
+    /// on disk.
+    Durable(Durable),
     /// Lets subscribers come and go while events flow.
     Churn(Churn),
     /// Drops all subscribers and lets them resume at once.
@@ -78,6 +81,7 @@ impl Scenario {
             Self::Patterns(_) => "patterns",
             Self::Poll(_) => "poll",
             Self::Publish(_) => "publish",
+            Self::Durable(_) => "durable",
             Self::Churn(_) => "churn",
             Self::ReconnectStorm(_) => "reconnect_storm",
             Self::SlowReaders(_) => "slow_readers",
@@ -91,9 +95,17 @@ impl Scenario {
     /// Whether a hub that is started for it is to have a log on disk.
     pub fn wants_disk(&self) -> bool {
         match self {
-            Self::History(_) => true,
+            Self::History(_) | Self::Durable(_) => true,
             Self::ReconnectStorm(plan) => plan.restart,
             _ => false,
+        }
+    }
+
+    /// By how much each fsync of a server that is started for it is to be delayed.
+    pub fn fsync_delay_ms(&self) -> u32 {
+        match self {
+            Self::Durable(plan) => plan.fsync_delay_ms,
+            _ => 0,
         }
     }
 
@@ -133,6 +145,7 @@ pub fn run(
         Scenario::Patterns(plan) => plan.run(subject, progress),
         Scenario::Poll(plan) => plan.run(subject, progress),
         Scenario::Publish(plan) => plan.run(subject, progress),
+        Scenario::Durable(plan) => plan.run(subject, progress),
         Scenario::Churn(plan) => plan.run(subject, progress),
         Scenario::ReconnectStorm(plan) => plan.run(subject, progress),
         Scenario::SlowReaders(plan) => plan.run(subject, progress),

@@ -141,9 +141,10 @@ fn schedule<'a>(
     servers: &'a [Server],
 ) -> impl Iterator<Item = (u32, &'a Scenario, Server)> {
     (1..=rounds).flat_map(move |round| {
-        scenarios
-            .iter()
-            .flat_map(move |scenario| servers.iter().map(move |server| (round, scenario, *server)))
+        scenarios.iter().flat_map(move |scenario| {
+            let able = servers.iter().filter(|server| server.can_run(scenario));
+            able.map(move |server| (round, scenario, *server))
+        })
     })
 }
 

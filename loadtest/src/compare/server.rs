@@ -25,7 +25,7 @@ pub(crate) enum Server {
     Visnyk,
     /// axum with `tokio::sync::broadcast`, two worker threads.
     Axum,
-    /// durable-streams by its SSE tail, memory durability.
+    /// durable-streams by its SSE tail; memory durability but for `durable`.
     DurableStreams,
     /// nginx with Nchan, two workers; one for polls.
     Nginx,
@@ -57,6 +57,11 @@ pub(crate) struct Running {
 impl Server {
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether it has what a scenario is about: most have nothing on disk.
+    pub(crate) fn can_run(self, scenario: &Scenario) -> bool {
+        !scenario.wants_disk() || matches!(self, Self::Visnyk | Self::DurableStreams)
     }
 
     /// Installs it where that takes more than building this workspace. Does nothing if it is there.
@@ -93,8 +98,13 @@ impl Server {
                 Ok(Running { subject: process.as_floor(), _process: process, _scratch: None })
             }
             Self::Visnyk => {
-                let process = HubCommand::new(&programs.visnyk).start_blocking()?;
-                Ok(Running { subject: process.as_hub(), _process: process, _scratch: None })
+                let scratch = scenario.wants_disk().then(Scratch::new).transpose()?;
+                let mut command = HubCommand::new(&programs.visnyk);
+                if let Some(scratch) = &scratch {
+                    command = command.arg("--data-dir").arg(scratch.path());
+                }
+                let process = command.start_blocking()?;
+                Ok(Running { subject: process.as_hub(), _process: process, _scratch: scratch })
             }
             Self::Axum => {
                 let command = Command::new(programs.built.join("axum-broadcast"));
@@ -107,7 +117,7 @@ impl Server {
                 Ok(self.running(ServerProcess::start_blocking(command)?, None))
             }
             Self::Nginx => self.start_nginx(programs, scenario),
-            Self::DurableStreams => self.start_durable_streams(programs, channels),
+            Self::DurableStreams => self.start_durable_streams(programs, scenario, channels),
         }
     }
 
@@ -149,12 +159,14 @@ impl Server {
     fn start_durable_streams(
         self,
         programs: &Programs,
+        scenario: &Scenario,
         channels: &[String],
     ) -> Result<Running, Failure> {
+        let durability = if scenario.wants_disk() { "wal" } else { "memory" };
         let scratch = Scratch::new()?;
         let address = free_address()?;
         let mut command = Command::new(programs.tools.join("bin/durable-streams-server"));
-        command.args(["--durability", "memory", "--port", &address.port().to_string()]);
+        command.args(["--durability", durability, "--port", &address.port().to_string()]);
         command.arg("--data-dir").arg(scratch.path());
         let running = self.running(ServerProcess::start_at(command, address)?, Some(scratch));
         create_streams(address, channels)?;

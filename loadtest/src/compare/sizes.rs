@@ -26,6 +26,9 @@ pub(crate) struct Sizes {
     /// Events of `saturate`, over the same channels and over a fifth of them, published in a closed loop.
     #[arg(long, default_value_t = 80_000)]
     saturating_events: u32,
+    /// Publishes of `durable`, each answered when its event is on disk.
+    #[arg(long, default_value_t = 40_000)]
+    durable_requests: u32,
     /// Polls that wait at a time.
     #[arg(long, default_value_t = 5_000)]
     polls: usize,
@@ -51,6 +54,7 @@ impl Sizes {
             channel_events: 5,
             channels_rate: 200.0,
             saturating_events: 2_000,
+            durable_requests: 500,
             polls: 200,
             ..self
         }
@@ -91,6 +95,12 @@ impl Sizes {
             }
         }
         all.push(format!("poll --waiting {} --payload {payload}", self.polls));
+        let requests = self.durable_requests;
+        all.push(format!(
+            "durable --requests {requests} --requests-alone {} --events {}",
+            requests / 20,
+            requests / 40
+        ));
         all.iter().map(|words| Scenario::from_words(words.split(' '))).collect()
     }
 

@@ -115,6 +115,42 @@ const COLUMNS: &[Column] = &[
         case: None,
         value: |outcome| figure(outcome, "server_resident_bytes_per_waiter"),
     },
+    Column {
+        title: Cow::Borrowed("on disk, 1 publisher: publishes/s"),
+        scenario: "durable",
+        case: None,
+        value: |outcome| figure(outcome, "publishes_per_s_1_publishers"),
+    },
+    Column {
+        title: Cow::Borrowed("on disk, 1 publisher: p99, ms"),
+        scenario: "durable",
+        case: None,
+        value: |outcome| figure_ms(outcome, "answer_p99_us_1_publishers"),
+    },
+    Column {
+        title: Cow::Borrowed("on disk, 64 publishers: publishes/s"),
+        scenario: "durable",
+        case: None,
+        value: |outcome| figure(outcome, "publishes_per_s_64_publishers"),
+    },
+    Column {
+        title: Cow::Borrowed("on disk, 64 publishers: p99, ms"),
+        scenario: "durable",
+        case: None,
+        value: |outcome| figure_ms(outcome, "answer_p99_us_64_publishers"),
+    },
+    Column {
+        title: Cow::Borrowed("on disk, 256 publishers: publishes/s"),
+        scenario: "durable",
+        case: None,
+        value: |outcome| figure(outcome, "publishes_per_s_256_publishers"),
+    },
+    Column {
+        title: Cow::Borrowed("on disk, 256 publishers: p99, ms"),
+        scenario: "durable",
+        case: None,
+        value: |outcome| figure_ms(outcome, "answer_p99_us_256_publishers"),
+    },
 ];
 
 /// Figures of each case of `saturate`.
@@ -270,6 +306,10 @@ fn faults(outcomes: &[Outcome]) -> Vec<String> {
 
 fn figure(outcome: &Outcome, name: &str) -> Option<f64> {
     outcome.figures.get(name).copied()
+}
+
+fn figure_ms(outcome: &Outcome, name: &str) -> Option<f64> {
+    Some(figure(outcome, name)? / 1_000.0)
 }
 
 fn p99_ms(outcome: &Outcome) -> Option<f64> {

@@ -1,4 +1,4 @@
-//! Runs of the same thing gathered: medians, spread over rounds, ratios to the floor.
+//! Runs of the same thing gathered: medians, spread over rounds, ratios to a baseline.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,8 @@ use crate::outcome::Outcome;
 
 /// The name of the subject that all others are held against.
 pub(crate) const FLOOR: &str = "floor";
+/// What a hub with its log on disk is held against.
+pub(crate) const MEMORY: &str = "memory";
 
 /// A scenario at one set of sizes, run against some subjects for some rounds.
 #[derive(Debug, Clone)]
@@ -118,7 +120,7 @@ pub(crate) fn subjects(outcomes: &[Outcome]) -> Vec<&str> {
     subjects.sort_by_key(|name| {
         let kind = match *name {
             name if name.starts_with("visnyk") => 0,
-            FLOOR => 1,
+            FLOOR | MEMORY => 1,
             _ => 2,
         };
         (kind, *name)
@@ -142,14 +144,39 @@ impl<'a> Case<'a> {
         names
     }
 
-    /// A subject's figure divided by the floor's, round by round; `None` for the floor itself.
-    ///
-    /// A run is held against the floor's run of the same round on the same machine that began
-    /// nearest to it, if that was within [`SITTING_S`]: what a machine gives changes by the hour.
+    /// A subject's figure divided by the baseline's, round by round; `None` for the baseline itself.
     pub(crate) fn ratio(&self, subject: &str, figure: &str) -> Option<Spread> {
-        let floor = &self.entry(FLOOR).filter(|_| subject != FLOOR)?.runs;
-        let ratios = self.entry(subject)?.runs.iter().filter_map(|run| {
-            let beside = floor.iter().filter(|other| {
+        let ratios = self.beside_baseline(subject).filter_map(|(run, baseline)| {
+            let baseline = *figures(baseline).get(figure)?;
+            (baseline > 0.0).then_some(figures(run).get(figure)? / baseline)
+        });
+        Spread::of(ratios.collect())
+    }
+
+    /// By how much a subject's figure, in microseconds, is above `times` the baseline's, in fsyncs (their
+    /// 99th percentile), round by round.
+    pub(crate) fn fsyncs_above(&self, subject: &str, figure: &str, times: f64) -> Option<Spread> {
+        let fsyncs = self.beside_baseline(subject).filter_map(|(run, baseline)| {
+            let (run, baseline) = (figures(run), figures(baseline));
+            let above_us = run.get(figure)? - times * baseline.get(figure)?;
+            Some(above_us / run.get("fsync_p99_us").filter(|us| **us > 0.0)?)
+        });
+        Spread::of(fsyncs.collect())
+    }
+
+    /// The runs of a subject that is not the baseline, each with the baseline's run of the same round on the
+    /// same machine that began nearest to it, if that was within [`SITTING_S`]: what a machine gives
+    /// changes by the hour.
+    fn beside_baseline(
+        &self,
+        subject: &str,
+    ) -> impl Iterator<Item = (&'a Outcome, &'a Outcome)> + use<'_, 'a> {
+        let baseline = [FLOOR, MEMORY].iter().find_map(|name| self.entry(name));
+        let baseline = baseline.filter(|entry| entry.subject != subject);
+        let baseline = baseline.map_or(&[][..], |entry| &entry.runs);
+        let runs = self.entry(subject).map_or(&[][..], |entry| &entry.runs);
+        runs.iter().filter_map(|run| {
+            let beside = baseline.iter().filter(|other| {
                 other.round == run.round
                     && other.machine.kernel == run.machine.kernel
                     && other.machine.cores == run.machine.cores
@@ -157,10 +184,8 @@ impl<'a> Case<'a> {
             let (apart_s, nearest) = beside
                 .filter_map(|other| Some((apart_s(run, other)?, other)))
                 .min_by_key(|(apart_s, _)| *apart_s)?;
-            let floor = *figures(nearest).get(figure)?;
-            (apart_s <= SITTING_S && floor > 0.0).then_some(figures(run).get(figure)? / floor)
-        });
-        Spread::of(ratios.collect())
+            (apart_s <= SITTING_S).then_some((*run, *nearest))
+        })
     }
 
     /// A parameter's value as a number.
@@ -267,6 +292,27 @@ mod tests {
         assert!((ratio.low - 1.1).abs() < 1e-9 && (ratio.high - 1.1).abs() < 1e-9, "{ratio:?}");
         assert_eq!(ratio.rounds, 2);
         assert_eq!(cases[0].ratio("floor", "cpu_us"), None);
+    }
+
+    #[test]
+    fn disk_is_held_against_memory() {
+        let on_disk = |subject: &str, round, answer_us| {
+            let mut run = run(subject, round, round, answer_us);
+            run.figures.insert("fsync_p99_us".into(), 200.0);
+            run
+        };
+        let outcomes = [
+            on_disk("memory", 1, 100.0),
+            on_disk("visnyk", 1, 340.0),
+            on_disk("memory", 2, 200.0),
+            on_disk("visnyk", 2, 480.0),
+        ];
+        let case = &cases(&outcomes)[0];
+        let fsyncs = |times| case.fsyncs_above("visnyk", "cpu_us", times).expect("both ran").median;
+        assert!((fsyncs(1.0) - 1.3).abs() < 1e-9, "{}", fsyncs(1.0));
+        assert!((fsyncs(1.2) - 1.15).abs() < 1e-9, "{}", fsyncs(1.2));
+        let ratio = case.ratio("visnyk", "cpu_us").expect("both ran");
+        assert!((ratio.median - 2.9).abs() < 1e-9, "{ratio:?}");
     }
 
     #[test]

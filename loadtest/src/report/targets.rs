@@ -1,6 +1,6 @@
 //! What was to be reached, and what was.
 
-use super::case::{Case, FLOOR, Spread, shown};
+use super::case::{Case, FLOOR, MEMORY, Spread, shown};
 use super::number::{number, ratio};
 use super::summary::{Summary, overload};
 use super::table::Table;
@@ -22,6 +22,10 @@ struct Target {
 enum Bound {
     /// At most so many times the floor's.
     OfFloor(f64),
+    /// At least so many times that of the hub in memory.
+    AtLeastOfMemory(f64),
+    /// At most `times` that of the hub in memory, and so many fsyncs above that. The figure is in microseconds.
+    FsyncsAbove { times: f64, fsyncs: f64 },
     AtMost(f64),
     AtLeast(f64),
 }
@@ -31,7 +35,7 @@ pub(crate) fn targets_table(summary: &Summary<'_>) -> Table {
     let row = |target: &Target| {
         let case = case_at(summary, target.scenario, target.sizes)?;
         let reached = target.reached(case)?;
-        let measured = [HUB, FLOOR].iter().filter_map(|subject| case.entry(subject));
+        let measured = [HUB, FLOOR, MEMORY].iter().filter_map(|subject| case.entry(subject));
         let verdict = match target.bound.is_met(reached.median) {
             // The cost of a queue cannot be compared either.
             _ if measured.flat_map(|entry| &entry.runs).any(|run| overload(run).is_some()) => {
@@ -54,7 +58,8 @@ pub(crate) fn targets_table(summary: &Summary<'_>) -> Table {
 impl Target {
     fn reached(&self, case: &Case<'_>) -> Option<Spread> {
         match self.bound {
-            Bound::OfFloor(_) => case.ratio(HUB, self.figure),
+            Bound::OfFloor(_) | Bound::AtLeastOfMemory(_) => case.ratio(HUB, self.figure),
+            Bound::FsyncsAbove { times, .. } => case.fsyncs_above(HUB, self.figure, times),
             Bound::AtMost(_) | Bound::AtLeast(_) => case.entry(HUB)?.figure(self.figure),
         }
     }
@@ -77,14 +82,20 @@ pub(crate) fn case_at<'a, 'b>(
 impl Bound {
     fn is_met(self, value: f64) -> bool {
         match self {
-            Self::OfFloor(most) | Self::AtMost(most) => value <= most,
-            Self::AtLeast(least) => value >= least,
+            Self::OfFloor(most) | Self::AtMost(most) | Self::FsyncsAbove { fsyncs: most, .. } => {
+                value <= most
+            }
+            Self::AtLeast(least) | Self::AtLeastOfMemory(least) => value >= least,
         }
     }
 
     fn shown(self) -> String {
         match self {
             Self::OfFloor(most) => format!("at most {}", ratio(most)),
+            Self::AtLeastOfMemory(least) => format!("at least {} memory", ratio(least)),
+            Self::FsyncsAbove { times, fsyncs } => {
+                format!("at most {} memory + {} fsync", ratio(times), number(fsyncs))
+            }
             Self::AtMost(most) => format!("at most {}", number(most)),
             Self::AtLeast(least) => format!("at least {}", number(least)),
         }
@@ -92,7 +103,10 @@ impl Bound {
 
     fn value_shown(self, spread: &Spread) -> String {
         match self {
-            Self::OfFloor(_) => spread.shown(ratio),
+            Self::OfFloor(_) | Self::AtLeastOfMemory(_) => spread.shown(ratio),
+            Self::FsyncsAbove { times, .. } => {
+                format!("{} + {} fsync", ratio(times), spread.shown(number))
+            }
             Self::AtMost(_) | Self::AtLeast(_) => spread.shown(number),
         }
     }
@@ -110,7 +124,10 @@ const MANY: Sizes = &[("channels", "1,000"), ("subscribers", "10"), ("payload", 
 
 const POLL: Sizes = &[("waiting", "5,000"), ("payload", "128")];
 
-const TARGETS: [Target; 11] = [
+const DISK: Sizes = &[("fsync_delay_ms", "0"), ("payload", "256")];
+const SLOW_DISK: Sizes = &[("fsync_delay_ms", "5"), ("payload", "256")];
+
+const TARGETS: [Target; 17] = [
     Target {
         what: "Paced, 5 events/s to 10,000: CPU per delivery",
         scenario: "paced",
@@ -187,6 +204,48 @@ const TARGETS: [Target; 11] = [
         sizes: POLL,
         figure: "server_resident_bytes_per_waiter",
         bound: Bound::AtMost(4_000.0),
+    },
+    Target {
+        what: "64 publishers, history on disk: acknowledged publishes a second",
+        scenario: "durable",
+        sizes: DISK,
+        figure: "publishes_per_s_64_publishers",
+        bound: Bound::AtLeastOfMemory(0.7),
+    },
+    Target {
+        what: "One publisher, history on disk: p99 of its answers",
+        scenario: "durable",
+        sizes: DISK,
+        figure: "answer_p99_us_1_publishers",
+        bound: Bound::FsyncsAbove { times: 1.0, fsyncs: 1.3 },
+    },
+    Target {
+        what: "100 subscribers, history on disk: p99 from publish to receive",
+        scenario: "durable",
+        sizes: DISK,
+        figure: "latency_p99_us",
+        bound: Bound::FsyncsAbove { times: 1.15, fsyncs: 1.0 },
+    },
+    Target {
+        what: "64 publishers, an fsync of 5 ms more: publishes in the time of one fsync",
+        scenario: "durable",
+        sizes: SLOW_DISK,
+        figure: "publishes_in_an_fsync_64_publishers",
+        bound: Bound::AtLeast(24.0),
+    },
+    Target {
+        what: "256 publishers, an fsync of 5 ms more: publishes in the time of one fsync",
+        scenario: "durable",
+        sizes: SLOW_DISK,
+        figure: "publishes_in_an_fsync_256_publishers",
+        bound: Bound::AtLeast(90.0),
+    },
+    Target {
+        what: "One publisher, an fsync of 5 ms more: p99 of its answers, in fsyncs",
+        scenario: "durable",
+        sizes: SLOW_DISK,
+        figure: "answer_p99_in_fsyncs_1_publishers",
+        bound: Bound::AtMost(1.3),
     },
 ];
 

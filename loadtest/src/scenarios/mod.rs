@@ -11,6 +11,7 @@
 //! | `patterns` | cost of an event with ever more pattern subscriptions | 100, 1,000, 10,000 |
 //! | `poll` | long-polls that wait, all answered by one event; cycles without a pause | 5,000 waiting |
 //! | `publish` | publishers alone, every combination | 1 and 64; 128 B and 4 KiB; single and 100 |
+//! | `durable` | publishers that wait for their event to be on disk; latency of its subscribers | 1, 64, 256 publishers; 100 subscribers |
 //! | `churn` | subscribers come and go while events flow | 1,000 a second of 5,000 |
 //! | `reconnect-storm` | all drop, miss events, and resume at once | 18,000 subscribers, 20 events |
 //! | `slow-readers` | clients that stop reading among those that read | 2,000 and 2,000 |
@@ -23,6 +24,7 @@ mod big_beside_small;
 mod burst;
 mod churn;
 mod curves;
+mod durable;
 mod history;
 mod http2;
 mod idle;
@@ -40,6 +42,7 @@ pub use big_beside_small::BigBesideSmall;
 pub use burst::{Burst, BurstMode};
 pub use churn::Churn;
 pub use curves::Curves;
+pub use durable::Durable;
 pub use history::History;
 pub use http2::Http2;
 pub use idle::Idle;

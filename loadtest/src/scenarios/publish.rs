@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::client::{Expect, Group, Item, PublishPlan, Publishing};
+use crate::closed_loop::ClosedLoop;
 use crate::measured::Run;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
@@ -44,56 +44,18 @@ impl Publish {
         payload: usize,
         batch: u32,
     ) -> Result<(), Failure> {
-        if batch > 1 && run.subject.publish_batch.is_none() {
-            return Err(Failure::Unsupported(format!("{} takes no batches", run.subject.name)));
-        }
         let name = format!("{publishers}_publishers_{payload}_bytes_batch_{batch}");
         // Batches are large: a hundredth of the requests has as many events.
         let requests = (self.requests / batch).max(publishers as u32) / publishers as u32;
-        run.progress.begin(&name, 0);
-        let item = |lane: usize, number: u32| Item {
-            at_ns: None,
-            channel: 0,
-            stream: lane as u32,
-            first_seq: number * batch,
-            events: batch,
-        };
-        let lane = |lane| (0..requests).map(|number| item(lane, number)).collect();
-        let plan = PublishPlan {
-            channels: vec![name.clone()],
-            lanes: (0..publishers).map(lane).collect(),
-            payload,
-            unanswered_max: 1,
-        };
+        let closed_loop = ClosedLoop { channel: name.clone(), publishers, payload, batch, requests };
         let before = run.sample()?;
-        let published = Publishing::start(run.subject, plan)?.finish()?;
+        let published = closed_loop.run(run)?;
         let spent_ns = run.sample()?.cpu_ns_since(&before);
         let events = published.events as f64;
         run.figure(&format!("events_per_s_{name}"), events / published.elapsed.as_secs_f64());
         run.figure(&format!("server_cpu_us_per_event_{name}"), spent_ns as f64 / 1_000.0 / events);
         let p99 = published.answer_us.value_at_quantile(0.99) as f64;
         run.figure(&format!("answer_p99_us_{name}"), p99);
-        run.outcome.verified.events += published.events;
-        self.check_history(run, &name, publishers, requests * batch)
-    }
-
-    /// What history still holds must be the end of each publisher's stream, without a hole.
-    fn check_history(
-        &self,
-        run: &mut Run<'_>,
-        channel: &str,
-        publishers: usize,
-        events: u32,
-    ) -> Result<(), Failure> {
-        let Some(resume) = run.subject.extras.resume else { return Ok(()) };
-        let mut expect = Expect::all_of_many(0..publishers as u32);
-        expect.begin_anywhere();
-        let group = Group::new(resume(run.subject, channel, "earliest"), expect, 1);
-        let mut receivers = crate::client::Receivers::new(run.subject)?;
-        receivers.connect(&[group], |_| {})?;
-        run.quiet(&mut |time| receivers.receive_for(time))?;
-        let verified = receivers.verify_retained(events)?;
-        run.outcome.verified.deliveries += verified.deliveries;
         Ok(())
     }
 }
