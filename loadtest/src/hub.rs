@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::Failure;
-use crate::fsync::delayed_fsyncs;
 use crate::server_process::ServerProcess;
 
 /// A running hub.
@@ -19,7 +18,6 @@ pub struct HubCommand {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     directory: Option<PathBuf>,
-    fsync_delay_ms: u32,
 }
 
 impl HubCommand {
@@ -31,7 +29,6 @@ impl HubCommand {
             args: Vec::new(),
             env: Vec::new(),
             directory: None,
-            fsync_delay_ms: 0,
         }
     }
 
@@ -79,12 +76,6 @@ impl HubCommand {
         self
     }
 
-    /// Delays each of its fsyncs by so much, with `strace`.
-    pub fn delay_fsyncs(mut self, delay_ms: u32) -> Self {
-        self.fsync_delay_ms = delay_ms;
-        self
-    }
-
     /// Starts it and waits until it accepts connections. If it ends before, the error has what
     /// it said.
     pub async fn start(&self) -> Result<Hub, Failure> {
@@ -97,10 +88,7 @@ impl HubCommand {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.fsync_delay_ms {
-            0 => Command::new(&self.program),
-            delay_ms => delayed_fsyncs(delay_ms, &self.program),
-        };
+        let mut command = Command::new(&self.program);
         command.arg("serve").arg("--listen").arg(&self.listen).args(&self.args);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("VISNYK_") {

@@ -48,7 +48,7 @@ pub use audience::{Audience, Received};
 pub use exchange::{Answer, Exchange};
 pub use failure::{Failure, in_full};
 pub use framing::Framing;
-pub use fsync::{delayed_fsyncs, measure_fsync};
+pub use fsync::{SlowFsync, measure_fsync};
 pub use hub::{Hub, HubCommand};
 pub use hyper_client::{HyperClient, dial_tls, shake_hands, tls_config};
 pub use machine::raise_open_files;

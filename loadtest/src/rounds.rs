@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use visnyk_loadtest::outcome::Build;
 use visnyk_loadtest::server_process::ServerProcess;
 use visnyk_loadtest::{
-    Failure, HubCommand, Memory, Outcome, Progress, RestartableHub, Scenario, Subject,
+    Failure, HubCommand, Memory, Outcome, Progress, RestartableHub, Scenario, SlowFsync, Subject,
     raise_open_files,
 };
 
@@ -88,7 +88,10 @@ impl Rounds {
             let server = ServerProcess::floor(&this_program()?)?;
             let subject = server.as_floor();
             let server = Server::Floor { _process: server };
-            return Ok((subject, Some(Started { _server: server, _directory: None })));
+            return Ok((
+                subject,
+                Some(Started { _server: server, _directory: None, _slow_fsync: None }),
+            ));
         }
         let in_memory = other == Some(Other::Memory);
         if let Some(address) = self.address.filter(|_| !in_memory) {
@@ -111,7 +114,11 @@ impl Rounds {
         let directory = on_disk.then(Scratch::new).transpose()?;
         if let Some(directory) = &directory {
             command = command.arg("--data-dir").arg(directory.path());
-            command = command.delay_fsyncs(scenario.fsync_delay_ms());
+        }
+        let delay_ms = Some(scenario.fsync_delay_ms()).filter(|ms| on_disk && *ms > 0);
+        let slow_fsync = delay_ms.map(SlowFsync::new).transpose()?;
+        for (name, value) in slow_fsync.iter().flat_map(SlowFsync::env) {
+            command = command.env(name, value);
         }
         let server = RestartableHub::start(command)?;
         let mut subject = server.as_subject();
@@ -119,7 +126,10 @@ impl Rounds {
             subject.name = "memory".into();
         }
         let server = Server::Hub { _hub: server };
-        Ok((subject, Some(Started { _server: server, _directory: directory })))
+        Ok((
+            subject,
+            Some(Started { _server: server, _directory: directory, _slow_fsync: slow_fsync }),
+        ))
     }
 }
 
@@ -127,6 +137,7 @@ impl Rounds {
 struct Started {
     _server: Server,
     _directory: Option<Scratch>,
+    _slow_fsync: Option<SlowFsync>,
 }
 
 enum Server {

@@ -6,8 +6,8 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenarios::{
-    BigBesideSmall, Burst, Churn, Curves, Durable, History, Http2, Idle, ManyChannels, Paced, Patterns,
-    Poll, Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
+    BigBesideSmall, Burst, Churn, Curves, Durable, History, Http2, Idle, ManyChannels, Paced,
+    Patterns, Poll, Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
 };
 use crate::server_process::Setting;
 use crate::subject::Subject;

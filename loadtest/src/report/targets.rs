@@ -25,7 +25,10 @@ enum Bound {
     /// At least so many times that of the hub in memory.
     AtLeastOfMemory(f64),
     /// At most `times` that of the hub in memory, and so many fsyncs above that. The figure is in microseconds.
-    FsyncsAbove { times: f64, fsyncs: f64 },
+    FsyncsAbove {
+        times: f64,
+        fsyncs: f64,
+    },
     AtMost(f64),
     AtLeast(f64),
 }

@@ -26,13 +26,13 @@ pub struct Durable {
     /// Subscribers of another channel, timed from publish to receive.
     #[arg(long, default_value_t = 100)]
     pub subscribers: usize,
-    /// Events a second to these.
-    #[arg(long, default_value_t = 100.0)]
+    /// Events a second to these, from one publisher that waits for its answers.
+    #[arg(long, default_value_t = 50.0)]
     pub rate: f64,
     /// Events to these.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 500)]
     pub events: u32,
-    /// By so much each fsync of the server is delayed, with `strace`; 0 leaves the disk as it is.
+    /// By so much each fsync of the server is delayed; 0 leaves the disk as it is.
     #[arg(long, default_value_t = 0)]
     pub fsync_delay_ms: u32,
 }

@@ -47,7 +47,8 @@ impl Publish {
         let name = format!("{publishers}_publishers_{payload}_bytes_batch_{batch}");
         // Batches are large: a hundredth of the requests has as many events.
         let requests = (self.requests / batch).max(publishers as u32) / publishers as u32;
-        let closed_loop = ClosedLoop { channel: name.clone(), publishers, payload, batch, requests };
+        let closed_loop =
+            ClosedLoop { channel: name.clone(), publishers, payload, batch, requests };
         let before = run.sample()?;
         let published = closed_loop.run(run)?;
         let spent_ns = run.sample()?.cpu_ns_since(&before);
