@@ -11,43 +11,41 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::reasons::{self, Reasons};
+use super::{
+    metric_set::metric_set,
+    reasons::{self, Reasons},
+};
 
-/// The metrics of one hub.
-#[derive(Debug)]
-pub struct BackendMetrics {
-    connected: Gauge,
-    queued: Gauge,
-    kept_events: Gauge,
-    kept_bytes: Gauge,
-    append_seconds: Histogram,
-    append_events: Histogram,
-    disconnects: Counter,
-    /// Why the histories were loaded anew.
-    changes: Reasons,
-    hubs: Gauge,
-    reported_channels: Gauge,
-    reports: Reasons,
-    uncounted: Reasons,
+metric_set! {
+    /// The metrics of one hub.
+    pub struct BackendMetrics {
+        connected: Gauge, "1 while the hub follows the log that hubs share";
+        queued: Gauge, "Publishes that wait to be appended to the shared log";
+        kept_events: Gauge, "Events that the shared log kept after this hub's last append";
+        kept_bytes: Gauge,
+            "Bytes of events that the shared log kept after this hub's last append, about";
+        // 100 us to 13 s.
+        append_seconds: Histogram = Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            "Time of an append to the shared log";
+        append_events: Histogram = Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            "Events of an append to the shared log";
+        disconnects: Counter,
+            "Connections to the server of the shared log that broke or did not come about";
+        changes: Reasons = Reasons::new(reasons::BACKEND_CHANGES),
+            "Times that the histories were loaded anew: events were lost or missed";
+        hubs: Gauge, "Hubs that have reported their subscribers in time, this one among them";
+        reported_channels: Gauge,
+            "Channels with subscribers that this hub reports to the other hubs";
+        reports: Reasons = Reasons::new(reasons::BACKEND_REPORTS),
+            "Reports of this hub's subscribers to the other hubs";
+        uncounted: Reasons = Reasons::new(reasons::BACKEND_UNCOUNTED),
+            "Answers about a channel that count this hub's subscribers alone";
+    }
 }
 
 impl Default for BackendMetrics {
     fn default() -> Self {
-        Self {
-            connected: Gauge::default(),
-            queued: Gauge::default(),
-            kept_events: Gauge::default(),
-            kept_bytes: Gauge::default(),
-            // 100 us to 13 s.
-            append_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
-            append_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
-            disconnects: Counter::default(),
-            changes: Reasons::new(reasons::BACKEND_CHANGES),
-            hubs: Gauge::default(),
-            reported_channels: Gauge::default(),
-            reports: Reasons::new(reasons::BACKEND_REPORTS),
-            uncounted: Reasons::new(reasons::BACKEND_UNCOUNTED),
-        }
+        Self::unregistered()
     }
 }
 
@@ -104,39 +102,7 @@ impl BackendMetrics {
         self.uncounted.count(reason);
     }
 
-    pub(super) fn register(&self, r: &mut Registry) {
-        let r = r.sub_registry_with_prefix("backend");
-        let connected = "1 while the hub follows the log that hubs share";
-        r.register("connected", connected, self.connected.clone());
-        let queued = "Publishes that wait to be appended to the shared log";
-        r.register("queued", queued, self.queued.clone());
-        let kept_events = "Events that the shared log kept after this hub's last append";
-        r.register("kept_events", kept_events, self.kept_events.clone());
-        let kept_bytes =
-            "Bytes of events that the shared log kept after this hub's last append, about";
-        r.register("kept_bytes", kept_bytes, self.kept_bytes.clone());
-        r.register(
-            "append_seconds",
-            "Time of an append to the shared log",
-            self.append_seconds.clone(),
-        );
-        r.register(
-            "append_events",
-            "Events of an append to the shared log",
-            self.append_events.clone(),
-        );
-        let disconnects =
-            "Connections to the server of the shared log that broke or did not come about";
-        r.register("disconnects", disconnects, self.disconnects.clone());
-        let changes = "Times that the histories were loaded anew: events were lost or missed";
-        r.register("changes", changes, self.changes.0.clone());
-        let hubs = "Hubs that have reported their subscribers in time, this one among them";
-        r.register("hubs", hubs, self.hubs.clone());
-        let channels = "Channels with subscribers that this hub reports to the other hubs";
-        r.register("reported_channels", channels, self.reported_channels.clone());
-        let reports = "Reports of this hub's subscribers to the other hubs";
-        r.register("reports", reports, self.reports.0.clone());
-        let uncounted = "Answers about a channel that count this hub's subscribers alone";
-        r.register("uncounted", uncounted, self.uncounted.0.clone());
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.register_all(registry.sub_registry_with_prefix("backend"));
     }
 }

@@ -14,57 +14,50 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The metrics of one log.
-#[derive(Debug)]
-pub struct DiskMetrics {
-    sync_seconds: Histogram,
-    batch_events: Histogram,
-    batch_bytes: Histogram,
-    segments: Gauge,
-    segment_bytes: Gauge,
-    is_full: Gauge,
-    sync_began: Gauge<f64, AtomicU64>,
-    recovery_seconds: Gauge<f64, AtomicU64>,
-    recovered_events: Counter,
-    torn_bytes: Gauge<i64, AtomicI64>,
-    read_seconds: Histogram,
-    read_bytes: Counter,
-    reads_waiting: Gauge,
-    reads_refused: Counter,
-    reads_cancelled: Counter,
-    read_errors: Counter,
-    search_bytes: Counter,
-    searches_limited: Counter,
-    searches_shared: Counter,
-    searches_waiting: Gauge,
+use super::metric_set::metric_set;
+
+metric_set! {
+    /// The metrics of one log.
+    pub struct DiskMetrics {
+        // 100 us to 13 s.
+        sync_seconds: Histogram = Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            "Time of an fsync of the log";
+        batch_events: Histogram = Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            "Events in one write to the log";
+        batch_bytes: Histogram = Histogram::new(exponential_buckets(256.0, 4.0, 9)),
+            "Bytes of one write to the log";
+        segments: Gauge, "Sealed segments of the log";
+        segment_bytes: Gauge, "Bytes of the sealed segments of the log";
+        is_full as "full": Gauge, "1 while the disk has no room for another segment";
+        sync_began as "sync_began_seconds": Gauge<f64, AtomicU64>,
+            "When the fsync under way began, since 1970; 0 if none is";
+        recovery_seconds: Gauge<f64, AtomicU64>, "Time that reading the log took at the start";
+        recovered_events: Counter, "Events read from the log at the start";
+        torn_bytes: Gauge<i64, AtomicI64>, "Bytes of an unfinished write that the start cut off";
+        // 10 us to 1.3 s.
+        read_seconds: Histogram = Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
+            "Time of a read of history that is not in memory";
+        read_bytes: Counter, "Frame bytes that reads of history from disk gave";
+        reads_waiting: Gauge, "Reads of history from disk that wait";
+        reads_refused: Counter,
+            "Reads of history from disk for which log.read_queue_max left no room";
+        reads_cancelled: Counter,
+            "Reads of history from disk whose reader was gone before they began";
+        read_errors: Counter,
+            "Reads of history from disk that failed: the disk, or what is on it, is damaged";
+        search_bytes: Counter,
+            "Bytes of the log that searches for the last events of channels have read";
+        searches_limited: Counter,
+            "Searches for the last events of channels that log.search_bytes_max ended";
+        searches_shared: Counter,
+            "Searches for the last events of channels that an equal one under way was made for too";
+        searches_waiting: Gauge, "Searches for the last events of channels that wait for memory";
+    }
 }
 
 impl Default for DiskMetrics {
     fn default() -> Self {
-        Self {
-            // 100 us to 13 s.
-            sync_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
-            batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
-            batch_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 9)),
-            segments: Gauge::default(),
-            segment_bytes: Gauge::default(),
-            is_full: Gauge::default(),
-            sync_began: Gauge::default(),
-            recovery_seconds: Gauge::default(),
-            recovered_events: Counter::default(),
-            torn_bytes: Gauge::default(),
-            // 10 us to 1.3 s.
-            read_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
-            read_bytes: Counter::default(),
-            reads_waiting: Gauge::default(),
-            reads_refused: Counter::default(),
-            reads_cancelled: Counter::default(),
-            read_errors: Counter::default(),
-            search_bytes: Counter::default(),
-            searches_limited: Counter::default(),
-            searches_shared: Counter::default(),
-            searches_waiting: Gauge::default(),
-        }
+        Self::unregistered()
     }
 }
 
@@ -152,91 +145,7 @@ impl DiskMetrics {
         self.searches_waiting.dec();
     }
 
-    pub(super) fn register(&self, r: &mut Registry) {
-        let r = r.sub_registry_with_prefix("disk");
-        r.register("sync_seconds", "Time of an fsync of the log", self.sync_seconds.clone());
-        r.register("batch_events", "Events in one write to the log", self.batch_events.clone());
-        r.register("batch_bytes", "Bytes of one write to the log", self.batch_bytes.clone());
-        r.register("segments", "Sealed segments of the log", self.segments.clone());
-        r.register(
-            "segment_bytes",
-            "Bytes of the sealed segments of the log",
-            self.segment_bytes.clone(),
-        );
-        r.register(
-            "full",
-            "1 while the disk has no room for another segment",
-            self.is_full.clone(),
-        );
-        r.register(
-            "sync_began_seconds",
-            "When the fsync under way began, since 1970; 0 if none is",
-            self.sync_began.clone(),
-        );
-        r.register(
-            "recovery_seconds",
-            "Time that reading the log took at the start",
-            self.recovery_seconds.clone(),
-        );
-        r.register(
-            "recovered_events",
-            "Events read from the log at the start",
-            self.recovered_events.clone(),
-        );
-        r.register(
-            "torn_bytes",
-            "Bytes of an unfinished write that the start cut off",
-            self.torn_bytes.clone(),
-        );
-        r.register(
-            "read_seconds",
-            "Time of a read of history that is not in memory",
-            self.read_seconds.clone(),
-        );
-        r.register(
-            "read_bytes",
-            "Frame bytes that reads of history from disk gave",
-            self.read_bytes.clone(),
-        );
-        r.register(
-            "reads_waiting",
-            "Reads of history from disk that wait",
-            self.reads_waiting.clone(),
-        );
-        r.register(
-            "reads_refused",
-            "Reads of history from disk for which log.read_queue_max left no room",
-            self.reads_refused.clone(),
-        );
-        r.register(
-            "reads_cancelled",
-            "Reads of history from disk whose reader was gone before they began",
-            self.reads_cancelled.clone(),
-        );
-        r.register(
-            "read_errors",
-            "Reads of history from disk that failed: the disk, or what is on it, is damaged",
-            self.read_errors.clone(),
-        );
-        r.register(
-            "search_bytes",
-            "Bytes of the log that searches for the last events of channels have read",
-            self.search_bytes.clone(),
-        );
-        r.register(
-            "searches_limited",
-            "Searches for the last events of channels that log.search_bytes_max ended",
-            self.searches_limited.clone(),
-        );
-        r.register(
-            "searches_shared",
-            "Searches for the last events of channels that an equal one under way was made for too",
-            self.searches_shared.clone(),
-        );
-        r.register(
-            "searches_waiting",
-            "Searches for the last events of channels that wait for memory",
-            self.searches_waiting.clone(),
-        );
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.register_all(registry.sub_registry_with_prefix("disk"));
     }
 }

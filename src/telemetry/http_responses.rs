@@ -1,9 +1,11 @@
-//! Answers counted by what was asked for and how it went: a counter for each pair, all there from the
-//! start.
+//! Answers counted by what was asked for and how it went: a counter for each pair, all there from
+//! the start.
+
+use std::fmt;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::Counter, family::Family},
 };
 
 /// What requests ask for, coarsely enough for a label.
@@ -68,15 +70,15 @@ impl RouteClass {
 
 /// The labels of one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ResponseLabels {
+struct ResponseLabels {
     route: &'static str,
     status: &'static str,
 }
 
 /// The counters.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HttpResponses {
-    pub(super) family: Family<ResponseLabels, Counter>,
+    family: Family<ResponseLabels, Counter>,
     /// The same ones, to be found without a search.
     counters: [[Counter; STATUSES.len()]; RouteClass::ALL.len()],
 }
@@ -99,6 +101,16 @@ impl HttpResponses {
     pub fn count(&self, route: RouteClass, status: u16) {
         let class = usize::from(status / 100).clamp(2, 5) - 2;
         self.counters[route as usize][class].inc();
+    }
+}
+
+impl EncodeMetric for HttpResponses {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        self.family.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.family.metric_type()
     }
 }
 

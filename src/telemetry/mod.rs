@@ -14,6 +14,7 @@ mod log_level;
 mod log_queue;
 mod log_throttle;
 mod logs;
+mod metric_set;
 mod metrics;
 mod process;
 mod reasons;

@@ -1,23 +1,25 @@
-//! The words of labels: each counter by reason has all of its reasons from the start. A reason that is
-//! missing here fails the tests that come to it.
+//! The words of labels: each counter by reason has all of its reasons from the start. A reason that
+//! is missing here fails the tests that come to it.
+
+use std::fmt;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::Counter, family::Family},
 };
 
 use crate::core::CloseReason;
 
 /// One label: why, or which kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Reason {
+struct Reason {
     /// The word.
-    pub(super) reason: &'static str,
+    reason: &'static str,
 }
 
 /// Counters of one name, by reason.
 #[derive(Debug, Clone)]
-pub struct Reasons(pub(super) Family<Reason, Counter>);
+pub struct Reasons(Family<Reason, Counter>);
 
 impl Reasons {
     pub(super) fn new(reasons: impl IntoIterator<Item = &'static str>) -> Self {
@@ -48,6 +50,16 @@ impl Reasons {
 
     fn check(&self, reason: &'static str) {
         debug_assert!(self.0.get(&Reason { reason }).is_some(), "`{reason}` is not listed");
+    }
+}
+
+impl EncodeMetric for Reasons {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
     }
 }
 

@@ -5,52 +5,36 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::telemetry::reasons::{self, Reasons};
+use crate::telemetry::{
+    metric_set::metric_set,
+    reasons::{self, Reasons},
+};
 
-/// The metrics of traces.
-#[derive(Debug)]
-pub struct TraceMetrics {
-    pub(super) begun: Counter,
-    pub(super) over_limit: Counter,
-    pub(super) exported: Counter,
-    pub(super) dropped: Reasons,
-    pub(super) failures: Counter,
-    pub(super) waiting: Gauge,
+metric_set! {
+    /// The metrics of traces.
+    pub struct TraceMetrics {
+        pub(super) begun as "traces": Counter, "Publishes that are traced";
+        pub(super) over_limit as "traces_over_limit": Counter,
+            "Sampled publishes that are not traced, for want of room for their spans";
+        pub(super) exported as "trace_spans_exported": Counter, "Spans that the collector took";
+        pub(super) dropped as "trace_spans_dropped": Reasons =
+            Reasons::new(reasons::TRACE_SPANS_DROPPED),
+            "Spans that the collector does not have";
+        pub(super) failures as "trace_exports_failed": Counter,
+            "Requests to the collector that it did not answer with success";
+        pub(super) waiting as "trace_spans_waiting": Gauge, "Spans that wait to be exported";
+    }
 }
 
 impl Default for TraceMetrics {
     fn default() -> Self {
-        Self {
-            begun: Counter::default(),
-            over_limit: Counter::default(),
-            exported: Counter::default(),
-            dropped: Reasons::new(reasons::TRACE_SPANS_DROPPED),
-            failures: Counter::default(),
-            waiting: Gauge::default(),
-        }
+        Self::unregistered()
     }
 }
 
 impl TraceMetrics {
-    pub(in crate::telemetry) fn register(&self, r: &mut Registry) {
-        r.register("traces", "Publishes that are traced", self.begun.clone());
-        r.register(
-            "traces_over_limit",
-            "Sampled publishes that are not traced, for want of room for their spans",
-            self.over_limit.clone(),
-        );
-        r.register("trace_spans_exported", "Spans that the collector took", self.exported.clone());
-        r.register(
-            "trace_spans_dropped",
-            "Spans that the collector does not have",
-            self.dropped.0.clone(),
-        );
-        r.register(
-            "trace_exports_failed",
-            "Requests to the collector that it did not answer with success",
-            self.failures.clone(),
-        );
-        r.register("trace_spans_waiting", "Spans that wait to be exported", self.waiting.clone());
+    pub(in crate::telemetry) fn register(&self, registry: &mut Registry) {
+        self.register_all(registry);
     }
 
     /// Counts spans that are dropped.
