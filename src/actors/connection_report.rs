@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     core::{CloseReason, SlowPolicy, Transport},
-    model::{ChannelName, ChannelPattern, EventType, Position},
+    model::{ChannelName, ChannelPattern, EventType, Position, labels},
 };
 
 /// One connection as it is now, or as it was at its end. It holds no event data.
@@ -67,28 +67,17 @@ pub struct ConnectionReport {
     pub stalls_ms: Option<u64>,
 }
 
-/// Why the time of a connection's end is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndsFor {
-    /// Its client's token expires.
-    Token,
-    /// A stream reaches its age.
-    Age,
-    /// The hub is going down.
-    Drain,
-    /// A poll reaches its deadline.
-    Deadline,
-}
-
-impl EndsFor {
-    /// The word in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Age => "age",
-            Self::Drain => "drain",
-            Self::Deadline => "deadline",
-        }
+labels! {
+    /// Why the time of a connection's end is set.
+    pub enum EndsFor {
+        /// Its client's token expires.
+        Token = "token",
+        /// A stream reaches its age.
+        Age = "age",
+        /// The hub is going down.
+        Drain = "drain",
+        /// A poll reaches its deadline.
+        Deadline = "deadline",
     }
 }
 
@@ -108,28 +97,17 @@ pub enum ConnectionState {
     },
 }
 
-/// Why a connection is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BehindReason {
-    /// Its peer took less than it was given last, and takes no more for now.
-    Blocked,
-    /// It replays history from its start position.
-    Replaying,
-    /// It reads from history the events that it could not be sent at once.
-    CatchingUp,
-    /// It ends when its last bytes are out.
-    Ending,
-}
-
-impl BehindReason {
-    /// The word in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Blocked => "blocked",
-            Self::Replaying => "replaying",
-            Self::CatchingUp => "catching_up",
-            Self::Ending => "ending",
-        }
+labels! {
+    /// Why a connection is behind.
+    pub enum BehindReason {
+        /// Its peer took less than it was given last, and takes no more for now.
+        Blocked = "blocked",
+        /// It replays history from its start position.
+        Replaying = "replaying",
+        /// It reads from history the events that it could not be sent at once.
+        CatchingUp = "catching_up",
+        /// It ends when its last bytes are out.
+        Ending = "ending",
     }
 }
 

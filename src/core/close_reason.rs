@@ -1,95 +1,52 @@
 //! The reasons for which connections end, and which of them clients are informed of.
 
-/// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The client closed it, or its host is unreachable.
-    PeerClosed,
-    /// It exceeded its lag limit, or its next event was evicted.
-    SlowConsumer,
-    /// Its peer accepted no byte for the write stall time.
-    WriteStalled,
-    /// The kernel gave its connection up: what was sent was not acknowledged in time, or its peer's
-    /// window stayed closed or nearly so.
-    TimedOut,
-    /// Its last named channel was closed.
-    ChannelClosed,
-    /// It reached the age at which streams are renewed.
-    Aged,
-    /// The hub is going down.
-    Drained,
-    /// A poll got its answer.
-    Answered,
-    /// The client sent more bytes than a client of a stream may.
-    UnexpectedInput,
-    /// The ceiling on unsent bytes was exceeded, and it was among the slowest connections.
-    UnsentCeiling,
-    /// One of its steps panicked: a bug of the hub.
-    Panicked,
-    /// Its client's token expired.
-    TokenExpired,
-    /// A fresh token does not allow everything it receives.
-    TokenOutgrown,
-    /// An administrator requested it.
-    EndedByAdmin,
-    /// What it is to be sent next cannot be read from disk.
-    HistoryUnreadable,
-    /// As many connections as may wait for a read of the disk.
-    HistoryBusy,
-    /// Its shard ended: by a crash, or because the drain window is over.
-    ShardEnded,
-    /// The shared log has lost events, or this hub has missed some of its events.
-    LogChanged,
+use crate::model::labels;
+
+labels! {
+    /// Why a connection ended.
+    #[non_exhaustive]
+    pub enum CloseReason {
+        /// The client closed it, or its host is unreachable.
+        PeerClosed = "peer_closed",
+        /// It exceeded its lag limit, or its next event was evicted.
+        SlowConsumer = "slow_consumer",
+        /// Its peer accepted no byte for the write stall time.
+        WriteStalled = "write_stalled",
+        /// The kernel gave its connection up: what was sent was not acknowledged in time, or its
+        /// peer's window stayed closed or nearly so.
+        TimedOut = "timed_out",
+        /// Its last named channel was closed.
+        ChannelClosed = "channel_closed",
+        /// It reached the age at which streams are renewed.
+        Aged = "aged",
+        /// The hub is going down.
+        Drained = "drained",
+        /// A poll got its answer.
+        Answered = "answered",
+        /// The client sent more bytes than a client of a stream may.
+        UnexpectedInput = "unexpected_input",
+        /// The ceiling on unsent bytes was exceeded, and it was among the slowest connections.
+        UnsentCeiling = "unsent_ceiling",
+        /// One of its steps panicked: a bug of the hub.
+        Panicked = "panicked",
+        /// Its client's token expired.
+        TokenExpired = "token_expired",
+        /// A fresh token does not allow everything it receives.
+        TokenOutgrown = "token_outgrown",
+        /// An administrator requested it.
+        EndedByAdmin = "ended_by_admin",
+        /// What it is to be sent next cannot be read from disk.
+        HistoryUnreadable = "history_unreadable",
+        /// As many connections as may wait for a read of the disk.
+        HistoryBusy = "history_busy",
+        /// Its shard ended: by a crash, or because the drain window is over.
+        ShardEnded = "shard_ended",
+        /// The shared log has lost events, or this hub has missed some of its events.
+        LogChanged = "log_changed",
+    }
 }
 
 impl CloseReason {
-    /// All reasons, for metrics.
-    pub const ALL: [Self; 18] = [
-        Self::PeerClosed,
-        Self::SlowConsumer,
-        Self::WriteStalled,
-        Self::TimedOut,
-        Self::ChannelClosed,
-        Self::Aged,
-        Self::Drained,
-        Self::Answered,
-        Self::UnexpectedInput,
-        Self::UnsentCeiling,
-        Self::Panicked,
-        Self::TokenExpired,
-        Self::TokenOutgrown,
-        Self::EndedByAdmin,
-        Self::HistoryUnreadable,
-        Self::HistoryBusy,
-        Self::ShardEnded,
-        Self::LogChanged,
-    ];
-
-    /// The label in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "peer_closed",
-            Self::SlowConsumer => "slow_consumer",
-            Self::WriteStalled => "write_stalled",
-            Self::TimedOut => "timed_out",
-            Self::ChannelClosed => "channel_closed",
-            Self::Aged => "aged",
-            Self::Drained => "drained",
-            Self::Answered => "answered",
-            Self::UnexpectedInput => "unexpected_input",
-            Self::UnsentCeiling => "unsent_ceiling",
-            Self::Panicked => "panicked",
-            Self::TokenExpired => "token_expired",
-            Self::TokenOutgrown => "token_outgrown",
-            Self::EndedByAdmin => "ended_by_admin",
-            Self::HistoryUnreadable => "history_unreadable",
-            Self::HistoryBusy => "history_busy",
-            Self::ShardEnded => "shard_ended",
-            Self::LogChanged => "log_changed",
-        }
-    }
-
     /// Whether the closing block has a `retry:`.
     pub fn asks_to_reconnect(self) -> bool {
         matches!(

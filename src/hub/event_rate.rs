@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::ClientAddress;
+use crate::model::{ClientAddress, labels};
 
 /// The key under which a publisher's events are counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,28 +14,20 @@ pub enum Source {
     Client(ClientAddress),
 }
 
-/// The rate limit that a publisher exceeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EventRate {
-    /// That of a subject.
-    Subject,
-    /// That of an address.
-    Address,
-    /// That of a channel, for all its publishers together.
-    Channel,
+labels! {
+    /// The rate limit that a publisher exceeds.
+    #[non_exhaustive]
+    pub enum EventRate {
+        /// That of a subject.
+        Subject = "subject_rate",
+        /// That of an address.
+        Address = "address_rate",
+        /// That of a channel, for all its publishers together.
+        Channel = "channel_rate",
+    }
 }
 
 impl EventRate {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Subject => "subject_rate",
-            Self::Address => "address_rate",
-            Self::Channel => "channel_rate",
-        }
-    }
-
     /// The limit, in a sentence.
     pub(super) fn description(self) -> &'static str {
         match self {

@@ -1,7 +1,11 @@
 //! The state of a hub in figures, read at one moment and without waiting.
 
 use super::handle::Hub;
-use crate::{core::CloseReason, model::Position, telemetry::resident_bytes};
+use crate::{
+    core::CloseReason,
+    model::{Position, labels},
+    telemetry::resident_bytes,
+};
 
 /// What a hub does now, and what it has done since it started.
 #[derive(Debug, Clone)]
@@ -49,26 +53,16 @@ pub struct HubStatus {
     pub connections_closed: Vec<(CloseReason, u64)>,
 }
 
-/// Whether a hub takes work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HubState {
-    /// It does.
-    Ready,
-    /// It does, and new clients should go elsewhere: a drain is near.
-    Unready,
-    /// It ends its connections.
-    Draining,
-}
-
-impl HubState {
-    /// The word in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Unready => "unready",
-            Self::Draining => "draining",
-        }
+labels! {
+    /// Whether a hub takes work.
+    #[non_exhaustive]
+    pub enum HubState {
+        /// It does.
+        Ready = "ready",
+        /// It does, and new clients should go elsewhere: a drain is near.
+        Unready = "unready",
+        /// It ends its connections.
+        Draining = "draining",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The gap event: events that a client should have had are gone.
 
-use super::{ChannelName, Position};
+use super::{ChannelName, Position, labels::labels};
 
 /// Events that a client should have had and that history no longer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,33 +16,21 @@ pub struct Gap {
     pub channel: Option<ChannelName>,
 }
 
-/// Why events are gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum GapReason {
-    /// Retention removed them.
-    Evicted,
-    /// The position is from another incarnation of the log.
-    Epoch,
-    /// No hub writes such a token.
-    UnknownPosition,
-    /// The connection lagged and its policy skipped them.
-    Slow,
-    /// The search for the last events of channels has read as much of the disk as it may; older ones may
-    /// be there.
-    SearchLimit,
-}
-
-impl GapReason {
-    /// The word on the wire and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Evicted => "evicted",
-            Self::Epoch => "epoch",
-            Self::UnknownPosition => "unknown_position",
-            Self::Slow => "slow",
-            Self::SearchLimit => "search_limit",
-        }
+labels! {
+    /// Why events are gone.
+    #[non_exhaustive]
+    pub enum GapReason {
+        /// Retention removed them.
+        Evicted = "evicted",
+        /// The position is from another incarnation of the log.
+        Epoch = "epoch",
+        /// No hub writes such a token.
+        UnknownPosition = "unknown_position",
+        /// The connection lagged and its policy skipped them.
+        Slow = "slow",
+        /// The search for the last events of channels has read as much of the disk as it may; older
+        /// ones may be there.
+        SearchLimit = "search_limit",
     }
 }
 

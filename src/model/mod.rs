@@ -11,6 +11,7 @@ mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gap;
+mod labels;
 mod new_event;
 mod pattern;
 mod poll;
@@ -25,6 +26,7 @@ pub use event::{Event, EventKind};
 pub use frame::{Draft, Frame, FrameLength};
 pub use framing::{Closing, Framing, Preamble};
 pub use gap::{Gap, GapReason};
+pub(crate) use labels::labels;
 pub use new_event::{EventType, EventTypeError, NewEvent, RETRY_MS_MAX};
 pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};
 pub use poll::{EnvelopeAnswers, PollAnswer, PollEncoding, PollReply};

@@ -8,63 +8,33 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter, family::Family},
 };
 
-/// What requests ask for, coarsely enough for a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RouteClass {
-    /// A stream.
-    Stream,
-    /// A poll.
-    Poll,
-    /// To publish.
-    Publish,
-    /// About channels, or to close one.
-    Channels,
-    /// About connections, or to change one.
-    Connections,
-    /// Whether the hub is alive and ready, and what it does.
-    Health,
-    /// The metrics.
-    Metrics,
-    /// A file of the console, the browser client or the description of the API.
-    Assets,
-    /// To plant a fault.
-    Faults,
-    /// What methods there are, and whether a page may use them.
-    Options,
-    /// Something that is not there.
-    Other,
-}
+use crate::model::labels;
 
-impl RouteClass {
-    const ALL: [Self; 11] = [
-        Self::Stream,
-        Self::Poll,
-        Self::Publish,
-        Self::Channels,
-        Self::Connections,
-        Self::Health,
-        Self::Metrics,
-        Self::Assets,
-        Self::Faults,
-        Self::Options,
-        Self::Other,
-    ];
-
-    /// The word in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::Poll => "poll",
-            Self::Publish => "publish",
-            Self::Channels => "channels",
-            Self::Connections => "connections",
-            Self::Health => "health",
-            Self::Metrics => "metrics",
-            Self::Assets => "assets",
-            Self::Faults => "faults",
-            Self::Options => "options",
-            Self::Other => "other",
-        }
+labels! {
+    /// What requests ask for, coarsely enough for a label.
+    pub enum RouteClass {
+        /// A stream.
+        Stream = "stream",
+        /// A poll.
+        Poll = "poll",
+        /// To publish.
+        Publish = "publish",
+        /// About channels, or to close one.
+        Channels = "channels",
+        /// About connections, or to change one.
+        Connections = "connections",
+        /// Whether the hub is alive and ready, and what it does.
+        Health = "health",
+        /// The metrics.
+        Metrics = "metrics",
+        /// A file of the console, the browser client or the description of the API.
+        Assets = "assets",
+        /// To plant a fault.
+        Faults = "faults",
+        /// What methods there are, and whether a page may use them.
+        Options = "options",
+        /// Something that is not there.
+        Other = "other",
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     span::{Kind, Name, Span, Value},
     span_queue::SpanQueue,
 };
+use crate::model::labels;
 
 /// A publish that is traced.
 #[derive(Debug)]
@@ -25,44 +26,46 @@ pub struct PublishTrace {
     parent: Option<SpanId>,
     state: Option<Arc<str>>,
     /// The spans of the stages.
-    stages: [SpanId; 5],
+    stages: [SpanId; Stage::ALL.len()],
     /// When it began, by both clocks: the wall clock may be set meanwhile.
     began: Instant,
     began_ns: u64,
 }
 
-/// A part of a publish that has parts itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The request, until its answer is made.
-    Request,
-    /// From the parsed body to the outcome.
-    Publish,
-    /// From the log's queue until the events are shown.
-    Append,
-    /// Until the events are durable; not in memory.
-    MakeDurable,
-    /// From when the events were shown until the last shard is through with them.
-    FanOut,
+labels! {
+    /// A part of a publish that has parts itself.
+    pub enum Stage {
+        /// The request, until its answer is made.
+        Request = "request",
+        /// From the parsed body to the outcome.
+        Publish = "publish",
+        /// From the log's queue until the events are shown.
+        Append = "append",
+        /// Until the events are durable; not in memory.
+        MakeDurable = "make_durable",
+        /// From when the events were shown until the last shard is through with them.
+        FanOut = "fan_out",
+    }
 }
 
-/// A part of a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Waits for late shards and for permits.
-    Admit,
-    /// Is put in the order of the log.
-    Prepare,
-    /// The batch is written to the log on disk.
-    Write,
-    /// That is fsynced.
-    Sync,
-    /// A call of the server that keeps a shared log.
-    RedisAppend,
-    /// The events go into histories and the head moves.
-    Show,
-    /// One round of a shard.
-    Round,
+labels! {
+    /// A part of a stage.
+    pub enum Step {
+        /// Waits for late shards and for permits.
+        Admit = "admit",
+        /// Is put in the order of the log.
+        Prepare = "prepare",
+        /// The batch is written to the log on disk.
+        Write = "write",
+        /// That is fsynced.
+        Sync = "fsync",
+        /// A call of the server that keeps a shared log.
+        RedisAppend = "redis append",
+        /// The events go into histories and the head moves.
+        Show = "show",
+        /// One round of a shard.
+        Round = "round",
+    }
 }
 
 /// What a request is, for its span.
@@ -161,7 +164,7 @@ impl PublishTrace {
             attributes.push(("error.type", Value::Word(error)));
         }
         self.spans.push(Span {
-            name: Name::Fixed(stage.name()),
+            name: Name::Fixed(stage.as_str()),
             parent: stage.parent().map(|parent| self.id_of(parent)),
             ..self.span(self.id_of(stage), began, Instant::now(), attributes, error)
         });
@@ -179,7 +182,7 @@ impl PublishTrace {
             attributes.push(("error.type", Value::Word(error)));
         }
         self.spans.push(Span {
-            name: Name::Fixed(step.name()),
+            name: Name::Fixed(step.as_str()),
             kind: if step == Step::RedisAppend { Kind::Client } else { Kind::Internal },
             parent: Some(self.id_of(step.stage())),
             ..self.span(SpanId::random(), began, ended, attributes, error)
@@ -221,16 +224,6 @@ impl PublishTrace {
 }
 
 impl Stage {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Publish => "publish",
-            Self::Append => "append",
-            Self::MakeDurable => "make_durable",
-            Self::FanOut => "fan_out",
-        }
-    }
-
     fn parent(self) -> Option<Self> {
         match self {
             Self::Request => None,
@@ -242,18 +235,6 @@ impl Stage {
 }
 
 impl Step {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Admit => "admit",
-            Self::Prepare => "prepare",
-            Self::Write => "write",
-            Self::Sync => "fsync",
-            Self::RedisAppend => "redis append",
-            Self::Show => "show",
-            Self::Round => "round",
-        }
-    }
-
     fn stage(self) -> Stage {
         match self {
             Self::Admit => Stage::Publish,
