@@ -15,7 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use super::{
     clock::Clock,
     committer::{Answer, CommitTrace, Prepared},
-    log_reads::{LogReads, ReadLimits},
+    log_reads::LogReads,
+    read_limits::ReadLimits,
 };
 use crate::{
     backend::EventStore,

@@ -6,73 +6,30 @@
 //! bytes. Dropping a [`PendingRead`] cancels it.
 
 use std::{
-    collections::VecDeque,
     io, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+#[cfg(test)]
+use super::read_queue::Held;
 use super::{
-    pending_read::{PendingRead, ReadFailure, Reply},
-    search_wait::{MemoryWaiters, PendingSearch},
-    shared_search::{SharedSearch, SharedSearches},
+    pending_read::{PendingRead, Reply},
+    read_limits::ReadLimits,
+    read_queue::{Queue, Queued, Read, ReadPiece},
+    search_wait::PendingSearch,
+    shared_search::SharedSearches,
 };
 use crate::{
-    backend::{EventStore, FoundEvents, LastSearch, LogRead, LogReadError, Piece},
-    disk::{LOG_FILES_MAX, LocalDirectory, LogReader, ReadError},
-    telemetry::{DiskMetrics, LogThrottle},
+    backend::{EventStore, FoundEvents, LastSearch, LogRead},
+    disk::{LocalDirectory, LogReader},
+    telemetry::DiskMetrics,
 };
-
-/// What reads of the disk may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadLimits {
-    /// Threads that read; each has one read under way.
-    pub threads: u32,
-    /// Reads that wait for a thread, one for each reader; past it a connection is closed, and a
-    /// poll refused.
-    pub queue_max: u32,
-    /// A piece ends after this many frame bytes.
-    pub piece_bytes: u32,
-    /// Bytes of pieces that are read and not taken by their readers; past it nothing more is read.
-    pub bytes_max: u64,
-    /// Bytes of the log that are kept in memory for other readers; the same again for its indexes.
-    pub cache_bytes_max: u64,
-    /// Bytes of the log that one search for the last events of channels reads; past it a subscription
-    /// starts with what was found, behind a gap.
-    pub search_bytes_max: u64,
-    /// Bytes of memory that all such searches hold together, and what they have found until it is sent. Past
-    /// it further ones wait, as many as reads wait at most.
-    pub search_memory_bytes_max: u64,
-}
-
-impl ReadLimits {
-    /// How many files the log has open at most, its readers included.
-    pub(crate) fn log_files_max(&self) -> usize {
-        // A thread that reads has a segment and an index open for a moment.
-        LOG_FILES_MAX + 2 * self.threads as usize
-    }
-}
-
-impl Default for ReadLimits {
-    fn default() -> Self {
-        Self {
-            threads: 2,
-            queue_max: 65_536,
-            piece_bytes: 64 << 10,
-            bytes_max: 16 << 20,
-            cache_bytes_max: 16 << 20,
-            search_bytes_max: 1 << 30,
-            search_memory_bytes_max: 64 << 20,
-        }
-    }
-}
 
 /// The threads and their queue. Dropping it ends them.
 #[derive(Debug)]
@@ -85,84 +42,6 @@ pub(crate) struct LogReads {
 #[derive(Debug)]
 pub(crate) struct ReadsBusy;
 
-/// A piece. It counts against the bound on what is read and not taken until it is dropped.
-#[derive(Debug)]
-pub(crate) struct ReadPiece {
-    piece: Piece,
-    bytes: u64,
-    queue: Arc<Queue>,
-}
-
-impl ReadPiece {
-    /// Takes the events out.
-    pub(crate) fn into_piece(mut self) -> Piece {
-        mem::take(&mut self.piece)
-    }
-}
-
-impl Drop for ReadPiece {
-    fn drop(&mut self) {
-        self.queue.state.lock().ready_bytes -= self.bytes;
-        self.queue.changed.notify_one();
-    }
-}
-
-struct Queue {
-    store: Arc<EventStore>,
-    log: LogReader<LocalDirectory>,
-    limits: ReadLimits,
-    metrics: Arc<DiskMetrics>,
-    failures: LogThrottle,
-    memory_waiters: Arc<MemoryWaiters>,
-    shortages: LogThrottle,
-    state: Mutex<State>,
-    changed: Condvar,
-    /// Reads that were cancelled since the queue was last purged: the most that may still be in it.
-    cancelled: Arc<AtomicUsize>,
-    /// The same of searches, which hold what they have found.
-    cancelled_searches: Arc<AtomicUsize>,
-}
-
-#[derive(Default)]
-struct State {
-    reads: VecDeque<Queued>,
-    /// The searches that are among them or under way.
-    searches: SharedSearches,
-    /// Nothing is read before this: there was no file or no memory for a read.
-    paused_until: Option<Instant>,
-    /// When reads began to fail for want of a file or of memory; none has succeeded since.
-    short_since: Option<Instant>,
-    /// Bytes that are read and not taken.
-    ready_bytes: u64,
-    has_stopped: bool,
-    /// A test holds back reads, as a disk that hangs would.
-    #[cfg(test)]
-    held: Held,
-}
-
-struct Queued {
-    read: Read,
-    /// When it first failed for want of a file or of memory.
-    short_since: Option<Instant>,
-}
-
-enum Read {
-    /// The next piece of a reader.
-    Piece(LogRead, Reply<ReadPiece>),
-    /// A turn of a search for last events.
-    Search(LastSearch, Arc<SharedSearch>),
-}
-
-impl Read {
-    /// Whether its reader has gone.
-    fn is_cancelled(&self) -> bool {
-        match self {
-            Self::Piece(_, reply) => reply.is_closed(),
-            Self::Search(_, shared) => shared.is_cancelled(),
-        }
-    }
-}
-
 impl LogReads {
     /// Starts the threads.
     pub(crate) fn start(
@@ -173,19 +52,7 @@ impl LogReads {
     ) -> io::Result<Self> {
         log.keep_in_memory(limits.cache_bytes_max);
         store.limit_searches(limits.search_memory_bytes_max);
-        let queue = Arc::new(Queue {
-            memory_waiters: MemoryWaiters::new(&metrics),
-            store,
-            log,
-            limits,
-            metrics,
-            failures: LogThrottle::default(),
-            shortages: LogThrottle::default(),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            cancelled: Arc::default(),
-            cancelled_searches: Arc::default(),
-        });
+        let queue = Arc::new(Queue::new(store, log, limits, metrics));
         let reads = Self { queue, threads: Mutex::default() };
         for _ in 0..limits.threads {
             let queue = Arc::clone(&reads.queue);
@@ -334,267 +201,8 @@ impl Drop for LogReads {
     }
 }
 
-impl std::fmt::Debug for Queue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-impl Queue {
-    /// Removes the reads that were cancelled.
-    fn purge(&self, state: &mut State) {
-        self.cancelled.store(0, Ordering::Relaxed);
-        self.cancelled_searches.store(0, Ordering::Relaxed);
-        state.reads.retain(|queued| !queued.read.is_cancelled());
-        state.searches.purge();
-    }
-
-    fn push(&self, state: &mut State, queued: Queued) {
-        state.reads.push_back(queued);
-        self.metrics.reads_wait(state.reads.len());
-        self.changed.notify_one();
-    }
-
-    /// Serves one read after the other, until the end.
-    fn serve(self: &Arc<Self>) {
-        while let Some(queued) = self.next() {
-            if let Some(queued) = self.serve_one(queued) {
-                self.put_off(queued);
-            }
-        }
-    }
-
-    /// Serves a read. Gives it back if it failed for want of a file or of memory and is to be tried again.
-    fn serve_one(self: &Arc<Self>, queued: Queued) -> Option<Queued> {
-        let Queued { read, mut short_since } = queued;
-        let started = Instant::now();
-        // A reader that has gone meanwhile drops the result.
-        match read {
-            Read::Piece(read, reply) => {
-                let result = self.perform(|| self.store.read_log(&self.log, &read));
-                if self.is_put_off(&result, &mut short_since) {
-                    return Some(Queued { read: Read::Piece(read, reply), short_since });
-                }
-                let result = result.map(|piece| self.ready(piece));
-                let bytes = result.as_ref().map_or(0, |piece| piece.bytes);
-                self.metrics.observe_read(started.elapsed(), bytes);
-                let _ = reply.send(result);
-            }
-            Read::Search(mut search, shared) => {
-                let bytes_max = self.limits.search_bytes_max;
-                let turn = self
-                    .perform(|| Ok(self.store.search_log(&self.log, &mut search, bytes_max)?));
-                if self.is_put_off(&turn, &mut short_since) {
-                    return Some(Queued { read: Read::Search(search, shared), short_since });
-                }
-                self.metrics.observe_search(started.elapsed(), *turn.as_ref().unwrap_or(&0));
-                self.end_turn(search, &shared, turn.map(drop));
-            }
-        }
-        None
-    }
-
-    /// Answers those that wait for a search, or queues its next turn.
-    fn end_turn(
-        &self,
-        search: LastSearch,
-        shared: &Arc<SharedSearch>,
-        turn: Result<(), ReadFailure>,
-    ) {
-        if turn.is_ok() && search.needs_disk() {
-            let mut state = self.state.lock();
-            if !state.has_stopped {
-                let read = Read::Search(search, Arc::clone(shared));
-                self.push(&mut state, Queued { read, short_since: None });
-            }
-            return;
-        }
-        if search.is_cut() {
-            self.metrics.search_limited();
-        }
-        // In order, so on this thread.
-        let result = turn.map(|()| search.into_found());
-        self.state.lock().searches.remove(shared);
-        shared.answer(&result);
-    }
-
-    /// Whether a read is to be tried again: not if that has failed for long.
-    fn is_put_off<T>(
-        &self,
-        result: &Result<T, ReadFailure>,
-        short_since: &mut Option<Instant>,
-    ) -> bool {
-        let mut state = self.state.lock();
-        if !matches!(result, Err(ReadFailure::Busy)) {
-            state.short_since = None;
-            return false;
-        }
-        let is_early = state.is_short_time(short_since, Instant::now());
-        if !is_early {
-            self.metrics.read_refused();
-        }
-        is_early
-    }
-
-    /// Puts a read behind the others, and has all of them wait a little.
-    fn put_off(&self, queued: Queued) {
-        let mut state = self.state.lock();
-        if !state.has_stopped {
-            state.paused_until = Some(Instant::now() + SHORTAGE_PAUSE);
-            self.push(&mut state, queued);
-        }
-    }
-
-    fn perform<T>(&self, read: impl FnOnce() -> Result<T, LogReadError>) -> Result<T, ReadFailure> {
-        match catch_unwind(AssertUnwindSafe(read)) {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(self.failure(&error)),
-            Err(_) => Err(ReadFailure::Unreadable),
-        }
-    }
-
-    /// Waits for the next read, and for room for its piece.
-    fn next(&self) -> Option<Queued> {
-        let mut state = self.state.lock();
-        loop {
-            if state.has_stopped {
-                return None;
-            }
-            if let Some(until) = state.paused_until {
-                if Instant::now() < until {
-                    self.changed.wait_until(&mut state, until);
-                    continue;
-                }
-                state.paused_until = None;
-            }
-            let has_room = state.ready_bytes < self.limits.bytes_max;
-            if has_room && let Some(Queued { read, short_since }) = state.pop() {
-                self.metrics.reads_wait(state.reads.len());
-                if !read.is_cancelled() {
-                    return Some(Queued { read, short_since });
-                }
-                // Under the lock under which others join.
-                if let Read::Search(_, shared) = &read {
-                    state.searches.remove(shared);
-                }
-                self.metrics.read_cancelled();
-                continue;
-            }
-            self.changed.wait(&mut state);
-        }
-    }
-
-    fn ready(self: &Arc<Self>, piece: Piece) -> ReadPiece {
-        let bytes = piece.events.iter().map(|event| event.bytes().len() as u64).sum();
-        self.state.lock().ready_bytes += bytes;
-        ReadPiece { piece, bytes, queue: Arc::clone(self) }
-    }
-
-    fn failure(&self, error: &LogReadError) -> ReadFailure {
-        match error {
-            LogReadError::FellOff => ReadFailure::FellOff,
-            LogReadError::Failed(ReadError::Closed) => ReadFailure::Closed,
-            LogReadError::Failed(error) if error.may_pass() => {
-                if let Some(times) = self.shortages.due() {
-                    tracing::warn!(
-                        times,
-                        "history on disk cannot be read for now, and its readers wait: {error}"
-                    );
-                }
-                ReadFailure::Busy
-            }
-            LogReadError::Failed(error) => {
-                self.metrics.read_failed();
-                if let Some(times) = self.failures.due() {
-                    tracing::error!(
-                        times,
-                        "history cannot be read from disk, and its readers are disconnected: \
-                         {error}. `visnyk log verify` says what is damaged"
-                    );
-                }
-                ReadFailure::Unreadable
-            }
-        }
-    }
-}
-
-impl State {
-    /// The next read.
-    fn pop(&mut self) -> Option<Queued> {
-        #[cfg(test)]
-        match self.held {
-            Held::Nothing => {}
-            Held::All => return None,
-            Held::Pieces => {
-                let is_search = |queued: &Queued| matches!(queued.read, Read::Search(..));
-                return self.reads.remove(self.reads.iter().position(is_search)?);
-            }
-        }
-        self.reads.pop_front()
-    }
-
-    /// Whether a read that has just failed for want of a file or of memory may be tried again: all reads
-    /// and this one have failed for less than `SHORTAGE_TIME_MAX`. Its own time counts too, since reads
-    /// that are answered from memory succeed meanwhile.
-    fn is_short_time(&mut self, of_this: &mut Option<Instant>, now: Instant) -> bool {
-        let of_all = *self.short_since.get_or_insert(now);
-        let since = of_all.min(*of_this.get_or_insert(now));
-        now.saturating_duration_since(since) < SHORTAGE_TIME_MAX
-    }
-}
-
-/// Which reads a test holds back.
-#[cfg(test)]
-#[derive(Default)]
-enum Held {
-    #[default]
-    Nothing,
-    Pieces,
-    All,
-}
-
-/// How long reads that fail for want of a file or of memory are tried again. After that each such read is
-/// answered `Busy` at its first failure, until a read succeeds.
-const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
-/// The pause of all reads after such a failure.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 /// Searches that may be in the queue although they were cancelled, or as many as make a [share](CANCELLED_SHARE)
 /// of it.
 const CANCELLED_SEARCHES_MAX: usize = 16;
 /// The queue is purged of cancelled reads once they are more than this share of it (1/16).
 const CANCELLED_SHARE: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_reads_end_in_time_without_files_however_many_wait() {
-        let mut state = State::default();
-        let mut waiting: VecDeque<Option<Instant>> = vec![None; 1_000].into();
-        let begun = Instant::now();
-        let mut now = begun;
-        while let Some(mut short_since) = waiting.pop_front() {
-            if state.is_short_time(&mut short_since, now) {
-                waiting.push_back(short_since);
-                now += SHORTAGE_PAUSE;
-            }
-        }
-        assert_eq!(now - begun, SHORTAGE_TIME_MAX);
-    }
-
-    #[test]
-    fn a_read_without_a_file_ends_in_time_while_others_are_made() {
-        let (mut state, mut of_this) = (State::default(), None);
-        let begun = Instant::now();
-        let mut now = begun;
-        while state.is_short_time(&mut of_this, now) {
-            now += SHORTAGE_PAUSE;
-            // Another one succeeds.
-            state.short_since = None;
-        }
-        assert_eq!(now - begun, SHORTAGE_TIME_MAX);
-        state.short_since = None;
-        assert!(state.is_short_time(&mut None, now), "the next one waits again");
-    }
-}

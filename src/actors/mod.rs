@@ -32,6 +32,8 @@ mod peer;
 mod pending_append;
 mod pending_read;
 mod poll_times;
+mod read_limits;
+mod read_queue;
 mod reply;
 mod root;
 mod sampler;
@@ -64,10 +66,10 @@ pub use connection_report::{
     BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, EndsFor,
 };
 pub use lease::{Holder, Lease, Renewal};
-pub use log_reads::ReadLimits;
 pub use messages::Fault;
 pub(crate) use peer::ReadyList;
 pub use peer::{Input, Peer, SlotWaker};
+pub use read_limits::ReadLimits;
 pub use shard::{Engine, Front, LocalShard, ReturnedSocket};
 pub use slot_key::SlotKey;
 pub use socket::Socket;

@@ -6,8 +6,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     actors::{
         ClientInfo, Lease,
-        log_reads::ReadPiece,
         pending_read::PendingRead,
+        read_queue::ReadPiece,
         search_wait::PendingSearch,
         subscriber::{ReplayPermit, StreamOpening},
     },
