@@ -47,6 +47,7 @@ mod role_check;
 mod route_policy;
 mod router;
 mod security_headers;
+mod start_position;
 mod state;
 mod stream;
 mod v1;
