@@ -1,8 +1,8 @@
 //! Visnyk, an event hub for high fan-out push: programs publish events to channels over HTTP, and
 //! very many clients receive them over Server-Sent Events or long-polling.
 //!
-//! The feature `server`, on by default, is the hub itself, to run or to embed: everything but [`client`].
-//! A program that only talks to a hub leaves it and most dependencies out:
+//! The feature `server`, on by default, is the hub itself, to run or to embed: everything but
+//! [`client`]. A program that only talks to a hub leaves it and most dependencies out:
 //!
 //! ```toml
 //! visnyk = { version = "0.1", default-features = false, features = ["client"] }

@@ -2,8 +2,8 @@
 //!
 //! Parent: the root. Children: one channel actor for each channel in use, temporary. Mailbox:
 //! `Start` is coalesced per channel, so the directory's cap bounds it; `Closed` is one message at a
-//! time; the next `Sweep` comes an interval after the end of the last. A crash ends its children; the sweeps of its successor give
-//! every channel in need an actor again.
+//! time; the next `Sweep` comes an interval after the end of the last. A crash ends its children;
+//! the sweeps of its successor give every channel in need an actor again.
 
 use std::{
     sync::{Arc, Weak},

@@ -42,8 +42,8 @@ impl ChannelsHandle {
         }
     }
 
-    /// The supervisor is about to count the tombstones: those of channels that are closed from now on
-    /// are another message.
+    /// The supervisor is about to count the tombstones: those of channels that are closed from now
+    /// on are another message.
     pub(super) fn take_closed(&self) {
         self.has_closed.swap(false, Ordering::AcqRel);
     }

@@ -188,7 +188,8 @@ impl Committer {
         self.closed = true;
     }
 
-    /// Commits nothing more. What it has taken from the queue and not committed goes back to the caller.
+    /// Commits nothing more. What it has taken from the queue and not committed goes back to the
+    /// caller.
     pub(super) fn stop(&mut self) -> Option<Queued> {
         self.stopped = true;
         self.deferred.take()

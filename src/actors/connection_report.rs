@@ -43,8 +43,8 @@ pub struct ConnectionReport {
     pub unsent_bytes: u64,
     /// Bytes that its peer has taken so far, with the response head.
     pub sent_bytes: u64,
-    /// Bytes a second that its peer takes: since the last report that was at least a second after the one
-    /// before. Of a closed one, over its whole life.
+    /// Bytes a second that its peer takes: since the last report that was at least a second after
+    /// the one before. Of a closed one, over its whole life.
     pub bytes_per_s: u64,
     /// When it was taken on, in milliseconds since 1970; to the second.
     pub opened_ms: u64,

@@ -1,4 +1,5 @@
-//! The second stage of a commit, *make durable*: what has to be done before its events may be shown.
+//! The second stage of a commit, *make durable*: what has to be done before its events may be
+//! shown.
 
 use std::{io, sync::Arc};
 
@@ -79,7 +80,8 @@ impl DurableStage {
         }
     }
 
-    /// Notes which channels are transient before their events are shown. Blocks until that is durable.
+    /// Notes which channels are transient before their events are shown. Blocks until that is
+    /// durable.
     pub(super) fn note_transient(&self, channels: &TransientChannels) -> io::Result<()> {
         match self {
             Self::Disk(stage) => stage.note_transient(channels),
@@ -98,8 +100,8 @@ impl DurableStage {
         }
     }
 
-    /// Has the commits that it has taken shown, and closes what they are stored in. Blocks until that
-    /// is done.
+    /// Has the commits that it has taken shown, and closes what they are stored in. Blocks until
+    /// that is done.
     pub(super) fn finish(&self) {
         if let Self::Disk(stage) = self {
             stage.finish();

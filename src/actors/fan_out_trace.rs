@@ -1,7 +1,7 @@
 //! The fan-out of a traced publish: how long its events are on their way to connections.
 //!
-//! It is recorded when it is dropped, as the permits of a batch are released: nothing on the way of an
-//! event looks at it. A publish that is not traced has none.
+//! It is recorded when it is dropped, as the permits of a batch are released: nothing on the way of
+//! an event looks at it. A publish that is not traced has none.
 
 use std::{
     sync::{

@@ -52,7 +52,8 @@ impl Inboxes {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     ring: ArrayQueue<Arc<Batch>>,
-    /// How far the log was at the last batch, whether it was pushed here or had other target shards.
+    /// How far the log was at the last batch, whether it was pushed here or had other target
+    /// shards.
     through: AtomicU64,
     notify: Notify,
 }

@@ -1,9 +1,9 @@
 //! Reads of the log on disk for readers of history: a few threads, so that no thread that serves
 //! connections waits for a disk.
 //!
-//! A read is a bounded piece, or a search for last events, which gives way to the others after each turn. A reader
-//! has one at a time, and equal searches are one, so they take turns. What is read and not taken yet is bounded in
-//! bytes. Dropping a [`PendingRead`] cancels it.
+//! A read is a bounded piece, or a search for last events, which gives way to the others after each
+//! turn. A reader has one at a time, and equal searches are one, so they take turns. What is read
+//! and not taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
 
 use std::{
     io, mem,
@@ -74,8 +74,8 @@ impl LogReads {
         self.queue(&self.queue.cancelled, |reply, _| Read::Piece(read, reply))
     }
 
-    /// Lets a search for last events wait for memory; or queues the part of it that is on disk, or joins an
-    /// equal one.
+    /// Lets a search for last events wait for memory; or queues the part of it that is on disk, or
+    /// joins an equal one.
     pub(crate) fn search(&self, search: LastSearch) -> Result<PendingSearch, ReadsBusy> {
         let queue = &self.queue;
         let waits_for = search.waits_for().zip(queue.store.search_memory());
@@ -201,8 +201,8 @@ impl Drop for LogReads {
     }
 }
 
-/// Searches that may be in the queue although they were cancelled, or as many as make a [share](CANCELLED_SHARE)
-/// of it.
+/// Searches that may be in the queue although they were cancelled, or as many as make a
+/// [share](CANCELLED_SHARE) of it.
 const CANCELLED_SEARCHES_MAX: usize = 16;
 /// The queue is purged of cancelled reads once they are more than this share of it (1/16).
 const CANCELLED_SHARE: usize = 16;

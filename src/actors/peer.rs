@@ -235,8 +235,8 @@ pub(crate) struct PollSocket {
 }
 
 impl PollSocket {
-    /// Takes over `io`; `read_ahead` was read from it already. What comes in is the next request and
-    /// is handed back with the socket.
+    /// Takes over `io`; `read_ahead` was read from it already. What comes in is the next request
+    /// and is handed back with the socket.
     pub(crate) fn new(io: Tcp, read_ahead: &[u8]) -> io::Result<Self> {
         let addrs = io.addrs();
         Ok(Self { io: io.into_tokio()?, addrs, read_ahead: read_ahead.to_vec(), reading: true })

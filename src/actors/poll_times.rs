@@ -1,5 +1,5 @@
-//! When polls were answered and events were shown last: whether clients may be between two polls, with
-//! events to come.
+//! When polls were answered and events were shown last: whether clients may be between two polls,
+//! with events to come.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -51,8 +51,8 @@ impl PollTimes {
         };
         let (answered, shown) = (load(&self.answered_ms), load(&self.shown_ms));
         let between = match (answered, shown) {
-            // A client that was answered before the last events lacks them. If the last answer came after
-            // these events, an earlier one may still have come before them.
+            // A client that was answered before the last events lacks them. If the last answer came
+            // after these events, an earlier one may still have come before them.
             (Some(answered), Some(shown)) => {
                 let is_near = answered + pause_ms >= shown;
                 is_near.then_some(answered.min(shown))

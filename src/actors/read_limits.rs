@@ -16,11 +16,11 @@ pub struct ReadLimits {
     pub bytes_max: u64,
     /// Bytes of the log that are kept in memory for other readers; the same again for its indexes.
     pub cache_bytes_max: u64,
-    /// Bytes of the log that one search for the last events of channels reads; past it a subscription
-    /// starts with what was found, behind a gap.
+    /// Bytes of the log that one search for the last events of channels reads; past it a
+    /// subscription starts with what was found, behind a gap.
     pub search_bytes_max: u64,
-    /// Bytes of memory that all such searches hold together, and what they have found until it is sent. Past
-    /// it further ones wait, as many as reads wait at most.
+    /// Bytes of memory that all such searches hold together, and what they have found until it is
+    /// sent. Past it further ones wait, as many as reads wait at most.
     pub search_memory_bytes_max: u64,
 }
 

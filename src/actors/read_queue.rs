@@ -1,7 +1,7 @@
 //! The queue of reads of the log on disk, and what a thread does with each.
 //!
-//! A search for last events gives way to the others after each turn. A read that fails for want of a
-//! file or of memory is tried again behind the others, for a bounded time.
+//! A search for last events gives way to the others after each turn. A read that fails for want of
+//! a file or of memory is tried again behind the others, for a bounded time.
 
 use std::{
     collections::VecDeque,
@@ -157,7 +157,8 @@ impl Queue {
         }
     }
 
-    /// Serves a read. Gives it back if it failed for want of a file or of memory and is to be tried again.
+    /// Serves a read. Gives it back if it failed for want of a file or of memory and is to be tried
+    /// again.
     fn serve_one(self: &Arc<Self>, queued: Queued) -> Option<Queued> {
         let Queued { read, mut short_since } = queued;
         let started = Instant::now();
@@ -326,9 +327,9 @@ impl State {
         self.reads.pop_front()
     }
 
-    /// Whether a read that has just failed for want of a file or of memory may be tried again: all reads
-    /// and this one have failed for less than `SHORTAGE_TIME_MAX`. Its own time counts too, since reads
-    /// that are answered from memory succeed meanwhile.
+    /// Whether a read that has just failed for want of a file or of memory may be tried again: all
+    /// reads and this one have failed for less than `SHORTAGE_TIME_MAX`. Its own time counts too,
+    /// since reads that are answered from memory succeed meanwhile.
     fn is_short_time(&mut self, of_this: &mut Option<Instant>, now: Instant) -> bool {
         let of_all = *self.short_since.get_or_insert(now);
         let since = of_all.min(*of_this.get_or_insert(now));
@@ -346,8 +347,8 @@ pub(super) enum Held {
     All,
 }
 
-/// How long reads that fail for want of a file or of memory are tried again. After that each such read is
-/// answered `Busy` at its first failure, until a read succeeds.
+/// How long reads that fail for want of a file or of memory are tried again. After that each such
+/// read is answered `Busy` at its first failure, until a read succeeds.
 const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The pause of all reads after such a failure.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);

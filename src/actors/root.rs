@@ -1,9 +1,9 @@
-//! The root of the tree: it starts the log, the channels, the shards, a bridge to a log that hubs share,
-//! and the sampler, in this order.
+//! The root of the tree: it starts the log, the channels, the shards, a bridge to a log that hubs
+//! share, and the sampler, in this order.
 //!
 //! Parent: none. Children: log (permanent; its failure is the hub's), channels, shards, bridge and
-//! sampler (restarted). Mailbox: control only. Its own failure is the hub's. A sampler that fails too often
-//! is started again later: the hub serves its clients without samples.
+//! sampler (restarted). Mailbox: control only. Its own failure is the hub's. A sampler that fails
+//! too often is started again later: the hub serves its clients without samples.
 
 use std::{
     sync::{

@@ -1,5 +1,5 @@
-//! A search for last events that waits: for its part of the memory of all searches, or for the threads that
-//! read the log on disk.
+//! A search for last events that waits: for its part of the memory of all searches, or for the
+//! threads that read the log on disk.
 
 use std::{
     future::Future,

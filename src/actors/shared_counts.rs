@@ -1,5 +1,5 @@
-//! How many subscribers of a channel the other hubs of a shared log have: what info routes ask, until the bridge
-//! has asked the server.
+//! How many subscribers of a channel the other hubs of a shared log have: what info routes ask,
+//! until the bridge has asked the server.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -42,7 +42,8 @@ pub(crate) struct Elsewhere {
     pub(crate) is_named: bool,
     /// How many hubs have reported.
     pub(crate) hubs: u32,
-    /// How many of these have more subscriptions than they report, and may have some of this channel.
+    /// How many of these have more subscriptions than they report, and may have some of this
+    /// channel.
     pub(crate) hubs_unknown: u32,
     /// The age of the oldest report, in milliseconds.
     pub(crate) age_ms: u64,

@@ -1,5 +1,5 @@
-//! Searches for last events that wait for a thread or are under way: equal ones are made once, and all that
-//! ask get what was found.
+//! Searches for last events that wait for a thread or are under way: equal ones are made once, and
+//! all that ask get what was found.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -27,8 +27,8 @@ pub(super) struct SharedSearch {
 type Reply = pending_read::Reply<FoundEvents>;
 
 impl SharedSearches {
-    /// An equal search that `search` may join. The joiner gets the last events as they were when that began,
-    /// and what was published since.
+    /// An equal search that `search` may join. The joiner gets the last events as they were when
+    /// that began, and what was published since.
     pub(super) fn find(&self, search: &LastSearch) -> Option<&Arc<SharedSearch>> {
         let found = self.0.get(search.key());
         found.filter(|shared| search.head().0.saturating_sub(shared.head.0) <= LAG_EVENTS_MAX)
@@ -86,6 +86,6 @@ impl SharedSearch {
     }
 }
 
-/// Events of the hub since a search began up to which others join it: they get those of their channels in
-/// addition.
+/// Events of the hub since a search began up to which others join it: they get those of their
+/// channels in addition.
 const LAG_EVENTS_MAX: u64 = 10_000;

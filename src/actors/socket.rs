@@ -35,8 +35,8 @@ impl Socket {
         }
     }
 
-    /// Waits until there may be something to read, or the end. Under TLS it does not wait: something
-    /// may have come and be decrypted already.
+    /// Waits until there may be something to read, or the end. Under TLS it does not wait:
+    /// something may have come and be decrypted already.
     pub async fn readable(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(io) => io.readable().await,

@@ -95,8 +95,8 @@ impl Tcp {
         poll_fn(|context| self.poll_readable(context)).await
     }
 
-    /// Whether there may be something to read, or the end; if not, `context` is woken then. Only the last
-    /// task that asked is woken.
+    /// Whether there may be something to read, or the end; if not, `context` is woken then. Only
+    /// the last task that asked is woken.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.register()?;
         match &self.state {

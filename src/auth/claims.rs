@@ -40,8 +40,8 @@ pub struct Claims {
     pub visnyk: Option<GrantClaims>,
 }
 
-/// The claim `visnyk`. A token with an unknown member in it is refused: the member may be a restriction
-/// of a later version.
+/// The claim `visnyk`. A token with an unknown member in it is refused: the member may be a
+/// restriction of a later version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantClaims {
@@ -137,8 +137,8 @@ pub(super) const PATTERNS_MAX: usize = 100;
 /// The latest time, in the year 5138. A later one is a mistake, such as milliseconds for seconds.
 const SECONDS_MAX: f64 = 100_000_000_000.0;
 
-/// Writes whole seconds without a fraction. RFC 7519, section 2, allows fractions, but many libraries do
-/// not accept them.
+/// Writes whole seconds without a fraction. RFC 7519, section 2, allows fractions, but many
+/// libraries do not accept them.
 fn numeric_date<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match seconds {
         Some(seconds) if seconds.fract() == 0.0 => serializer.serialize_i64(*seconds as i64),

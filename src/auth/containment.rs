@@ -1,13 +1,15 @@
-//! Whether all channels that one pattern (the request) matches are also matched by another (the grant).
+//! Whether all channels that one pattern (the request) matches are also matched by another (the
+//! grant).
 //!
-//! The grant is an automaton that reads names segment by segment. It is run for all names that match
-//! the request at once. Names can be any text, so a wildcard of the request stands, in the worst case,
-//! for segments that the grant does not name: only wildcards of the grant accept such a segment. `*` of
-//! the request is one of them, and `**` any number. The request is contained in the grant if the
-//! automaton accepts all these names.
+//! The grant is an automaton that reads names segment by segment. It is run for all names that
+//! match the request at once. Names can be any text, so a wildcard of the request stands, in the
+//! worst case, for segments that the grant does not name: only wildcards of the grant accept such a
+//! segment. `*` of the request is one of them, and `**` any number. The request is contained in the
+//! grant if the automaton accepts all these names.
 //!
-//! Each number of segments for a `**` leads to another set of states, and all these sets are followed.
-//! If one set contains another, only the smaller one is: what it accepts, the larger accepts too.
+//! Each number of segments for a `**` leads to another set of states, and all these sets are
+//! followed. If one set contains another, only the smaller one is: what it accepts, the larger
+//! accepts too.
 
 use crate::model::ChannelPattern;
 
@@ -53,8 +55,8 @@ pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
     sets.iter().all(|set| set & accepting != 0)
 }
 
-/// A pattern as an automaton. In state `n` its first `n` segments have matched. A set of states has a bit
-/// for each.
+/// A pattern as an automaton. In state `n` its first `n` segments have matched. A set of states has
+/// a bit for each.
 struct Automaton<'a>(&'a [&'a str]);
 
 impl Automaton<'_> {

@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::template::TemplateError;
 
-/// Why a token is refused. No text contains any part of the token, so the texts may be logged and sent
-/// to the client.
+/// Why a token is refused. No text contains any part of the token, so the texts may be logged and
+/// sent to the client.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -15,7 +15,8 @@ pub enum TokenError {
         /// The bound.
         bytes_max: usize,
     },
-    /// The token does not consist of three parts in base64url, or its header or claims are malformed.
+    /// The token does not consist of three parts in base64url, or its header or claims are
+    /// malformed.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
     /// The header requires an extension (RFC 7515, section 4.1.11).

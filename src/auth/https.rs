@@ -1,5 +1,5 @@
-//! The HTTP client for servers to which the hub itself sends requests: issuers of keys, collectors of
-//! traces.
+//! The HTTP client for servers to which the hub itself sends requests: issuers of keys, collectors
+//! of traces.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,8 +14,9 @@ use hyper_util::{
 /// A client whose requests have bodies of type `B`.
 pub(crate) type HttpsClient<B> = Client<HttpsConnector<HttpConnector>, B>;
 
-/// A client for one server: with plain `http` if `is_plain`, otherwise with `https`, where the server's
-/// certificate is checked against the system's roots. It uses no proxy and follows no redirects.
+/// A client for one server: with plain `http` if `is_plain`, otherwise with `https`, where the
+/// server's certificate is checked against the system's roots. It uses no proxy and follows no
+/// redirects.
 ///
 /// # Errors
 /// The system's root certificates cannot be read.
@@ -32,7 +33,8 @@ where
     http.set_connect_timeout(Some(connect_timeout));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let connector = if is_plain {
-        // The system's roots are not read, so a machine without any can reach a server by plain HTTP.
+        // The system's roots are not read, so a machine without any can reach a server by plain
+        // HTTP.
         let none = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default protocol versions")

@@ -39,13 +39,14 @@ impl Identity {
         }
     }
 
-    /// The identity of a request without a token. It may subscribe to these channels, and nothing else.
+    /// The identity of a request without a token. It may subscribe to these channels, and nothing
+    /// else.
     pub fn anonymous(subscribe: Vec<ChannelPattern>) -> Self {
         Self { kind: Kind::Anonymous, subscribe, admin: false, ..Self::unrestricted() }
     }
 
-    /// The identity of the holder of a token with these claims. The holder may also subscribe to what
-    /// anonymous clients may (`for_all`).
+    /// The identity of the holder of a token with these claims. The holder may also subscribe to
+    /// what anonymous clients may (`for_all`).
     ///
     /// # Errors
     /// A pattern that does not parse, or a subject that cannot be inserted for `{sub}`.
@@ -85,7 +86,8 @@ impl Identity {
         self.kind == Kind::Unrestricted
     }
 
-    /// Whether the hub may be administered: close channels, read about all channels and connections.
+    /// Whether the hub may be administered: close channels, read about all channels and
+    /// connections.
     pub fn is_admin(&self) -> bool {
         self.admin
     }
@@ -129,8 +131,8 @@ impl Identity {
         &self.subscribe
     }
 
-    /// The prefix that separates this subject's idempotency keys from those of all others. It has the
-    /// subject's length, so that no subject can be chosen that gives the prefix of another.
+    /// The prefix that separates this subject's idempotency keys from those of all others. It has
+    /// the subject's length, so that no subject can be chosen that gives the prefix of another.
     pub fn scope(&self) -> String {
         match (&self.kind, &self.subject) {
             (Kind::Holder, Some(subject)) => format!("subject {}:{subject}", subject.len()),

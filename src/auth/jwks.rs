@@ -1,8 +1,8 @@
 //! The keys at an issuer's JWKS URL: cached, refreshed at a bounded rate, and kept while the issuer
 //! cannot be reached.
 //!
-//! No redirects are followed, no proxy is used, and the size and time of the answer are limited. The
-//! certificate of an `https` issuer is checked against the system's roots.
+//! No redirects are followed, no proxy is used, and the size and time of the answer are limited.
+//! The certificate of an `https` issuer is checked against the system's roots.
 
 use std::{
     fmt,
@@ -85,19 +85,19 @@ impl Jwks {
         Duration::from_millis(self.refresh_min_ms.load(Ordering::Relaxed))
     }
 
-    /// The keys of the last successful fetch. They are empty if the issuer has withdrawn all its keys;
-    /// `None` before the first fetch.
+    /// The keys of the last successful fetch. They are empty if the issuer has withdrawn all its
+    /// keys; `None` before the first fetch.
     pub fn keys(&self) -> Option<Arc<KeySet>> {
         self.keys.read().clone()
     }
 
     /// Fetches the keys, because no known key verifies a token. Does nothing if the last fetch,
-    /// successful or not, began within the shortest time between two refreshes. A call while a fetch is
-    /// under way waits for that fetch.
+    /// successful or not, began within the shortest time between two refreshes. A call while a
+    /// fetch is under way waits for that fetch.
     ///
-    /// It takes at most twice [`FETCH_TIME_MAX`]: the fetch under way, and one of its own if the shortest
-    /// time has passed by then. Cancelling the call does not cancel the fetch, so that a client that
-    /// disconnects does not keep others from getting the keys.
+    /// It takes at most twice [`FETCH_TIME_MAX`]: the fetch under way, and one of its own if the
+    /// shortest time has passed by then. Cancelling the call does not cancel the fetch, so that a
+    /// client that disconnects does not keep others from getting the keys.
     pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
         let fetching = Arc::clone(&self.fetching).lock_owned().await;

@@ -12,8 +12,8 @@ use super::REDACTED;
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwksUrl(Uri);
 
-/// The text of such a URL in the settings, valid or not. Parts of it that may be credentials are not
-/// shown.
+/// The text of such a URL in the settings, valid or not. Parts of it that may be credentials are
+/// not shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct JwksUrlText(String);
@@ -25,11 +25,11 @@ pub enum JwksUrlError {
     /// The text is not such a URL.
     #[error("it is not a URL of the form https://host/path")]
     NotAUrl,
-    /// The scheme is `http`, and the host is not a loopback address: an attacker on the network could
-    /// replace the keys.
+    /// The scheme is `http`, and the host is not a loopback address: an attacker on the network
+    /// could replace the keys.
     #[error(
-        "an attacker on the network could replace keys over plain http; only http to a loopback address \
-         is taken"
+        "an attacker on the network could replace keys over plain http; only http to a loopback \
+         address is taken"
     )]
     Plain,
 }
@@ -101,8 +101,8 @@ impl fmt::Display for JwksUrlText {
         if let Ok(url) = self.parse() {
             return write!(f, "{url}");
         }
-        // In a text that is not a URL credentials can be anywhere: nothing is shown that may be user
-        // information or a query.
+        // In a text that is not a URL credentials can be anywhere: nothing is shown that may be
+        // user information or a query.
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
         let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if !scheme.is_empty() && is_scheme {

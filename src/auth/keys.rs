@@ -1,5 +1,5 @@
-//! Keys that verify the signatures of tokens. Each key is for one algorithm, and the header of a token
-//! only chooses among the keys.
+//! Keys that verify the signatures of tokens. Each key is for one algorithm, and the header of a
+//! token only chooses among the keys.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
@@ -73,8 +73,8 @@ impl VerifyingKey {
         Ok(Self { algorithm, kid: None, key })
     }
 
-    /// A key of a set, if it is a public key for signatures. A key without `alg` is only for the most
-    /// usual algorithm of its kind.
+    /// A key of a set, if it is a public key for signatures. A key without `alg` is only for the
+    /// most usual algorithm of its kind.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         let signs = common.public_key_use.as_ref().is_none_or(|u| *u == PublicKeyUse::Signature);
@@ -112,8 +112,8 @@ impl KeySet {
         Self(keys.into_iter().take(KEYS_MAX).collect())
     }
 
-    /// Parses a JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are ignored. An
-    /// empty set is valid.
+    /// Parses a JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are ignored.
+    /// An empty set is valid.
     ///
     /// # Errors
     /// It is not a set, or it has keys of which none can be used.
@@ -147,15 +147,15 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Verifies the signature of a token with the keys of its algorithm. If the token has a `kid`, only
-    /// keys with this `kid` or without one are tried. At most [`KEYS_MAX`] keys are tried.
+    /// Verifies the signature of a token with the keys of its algorithm. If the token has a `kid`,
+    /// only keys with this `kid` or without one are tried. At most [`KEYS_MAX`] keys are tried.
     pub(super) fn verify(&self, parts: &Parts<'_>) -> Result<(), TokenError> {
         let algorithm = parts.header.algorithm()?;
         let kid = parts.header.kid.as_deref();
         let may_be_named = |key: &&VerifyingKey| match (kid, &key.kid) {
             (Some(named), Some(kid)) => named == kid,
-            // A token without `kid` may be signed with any key, and a key without one may be meant by
-            // any `kid`.
+            // A token without `kid` may be signed with any key, and a key without one may be meant
+            // by any `kid`.
             _ => true,
         };
         let mut candidates = self.0.iter().filter(may_be_named).peekable();

@@ -1,8 +1,9 @@
 //! Authentication and permissions: tokens (JWT), their keys, and what they allow.
 //!
 //! This layer knows neither HTTP nor settings: the layers above take the token from a request and
-//! write the refusal. No claim is used before the signature is verified. A token cannot choose how a
-//! key is used: each key is for one algorithm, and the header of a token only says which keys to try.
+//! write the refusal. No claim is used before the signature is verified. A token cannot choose how
+//! a key is used: each key is for one algorithm, and the header of a token only says which keys to
+//! try.
 
 mod claims;
 mod containment;

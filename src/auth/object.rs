@@ -1,5 +1,5 @@
-//! Parses JSON that has to be an object. The code that serde derives for a struct also accepts an array
-//! with the values of the fields, which no issuer means.
+//! Parses JSON that has to be an object. The code that serde derives for a struct also accepts an
+//! array with the values of the fields, which no issuer means.
 
 use std::{fmt, marker::PhantomData};
 

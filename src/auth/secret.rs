@@ -19,7 +19,8 @@ impl Secret {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The secret in a file with this content. One line end at the end does not belong to the secret.
+    /// The secret in a file with this content. One line end at the end does not belong to the
+    /// secret.
     pub fn from_file(bytes: Vec<u8>) -> Self {
         let mut bytes = bytes;
         if bytes.last() == Some(&b'\n') {
@@ -46,8 +47,8 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `other` is equal. The time depends only on whether the lengths are equal. An empty secret
-    /// matches nothing.
+    /// Whether `other` is equal. The time depends only on whether the lengths are equal. An empty
+    /// secret matches nothing.
     pub fn matches(&self, other: &[u8]) -> bool {
         !self.is_empty() && bool::from(self.0.as_slice().ct_eq(other))
     }

@@ -16,8 +16,8 @@ pub(super) struct Parts<'a> {
     pub(super) signature: &'a str,
 }
 
-/// The members of a header that are read. Those that hold or name a key (`jwk`, `jku`, `x5c`, `x5u`) are
-/// not: an attacker could use their own key.
+/// The members of a header that are read. Those that hold or name a key (`jwk`, `jku`, `x5c`,
+/// `x5u`) are not: an attacker could use their own key.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     alg: String,

@@ -25,8 +25,8 @@ impl Verifier {
         Self { rules, keys, jwks, anonymous }
     }
 
-    /// The identity of a token's holder, at a time in milliseconds since 1970. May wait for the issuer's
-    /// keys ([`Jwks::refresh_for_unknown`]). It may be cancelled.
+    /// The identity of a token's holder, at a time in milliseconds since 1970. May wait for the
+    /// issuer's keys ([`Jwks::refresh_for_unknown`]). It may be cancelled.
     pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
         let result = self.verify_with_known(token, now_ms);
         let Some(jwks) = &self.jwks else { return result };

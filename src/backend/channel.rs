@@ -31,8 +31,8 @@ pub struct ChannelEntry {
     pollers: AtomicU32,
     /// The shards with connections that name it.
     shards: ShardSet,
-    /// The number, plus one, of the shard that its plain streams share while they are few; 0 while no
-    /// shard is chosen.
+    /// The number, plus one, of the shard that its plain streams share while they are few; 0 while
+    /// no shard is chosen.
     home: AtomicU32,
     /// Whether a channel actor has claimed it.
     claimed: AtomicBool,
@@ -207,8 +207,9 @@ impl ChannelEntry {
     }
 
     /// The shard that its plain streams share while they are few: `here` if none is chosen yet. The
-    /// choice holds until the last stream has left. It is made before a stream is registered: the first
-    /// streams, which often come at the same time, would otherwise be split over several shards.
+    /// choice holds until the last stream has left. It is made before a stream is registered: the
+    /// first streams, which often come at the same time, would otherwise be split over several
+    /// shards.
     pub fn home_shard(&self, here: usize) -> usize {
         let chosen = here as u32 + 1;
         match self.home.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
@@ -217,8 +218,8 @@ impl ChannelEntry {
         }
     }
 
-    /// Counts one stream less. With the last stream the channel loses its home shard: the next stream
-    /// chooses one anew.
+    /// Counts one stream less. With the last stream the channel loses its home shard: the next
+    /// stream chooses one anew.
     pub fn remove_stream(&self) {
         if self.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.home.store(0, Ordering::Relaxed);
@@ -268,8 +269,8 @@ pub struct ChannelInfo {
     pub subscribers: u32,
     /// Waiting polls that receive it.
     pub pollers: u32,
-    /// Events appended since this hub created the channel's record, those read from the log at its start
-    /// included.
+    /// Events appended since this hub created the channel's record, those read from the log at its
+    /// start included.
     pub events_total: u64,
     /// Events in its history, on disk and in memory.
     pub events_retained: u64,

@@ -168,8 +168,8 @@ impl ChannelEvents {
         }
     }
 
-    /// The seq of the next event after `after`; an error if events after `after` are lost and the reader
-    /// does not know of it. If the next event is on disk alone, the seq may be before it.
+    /// The seq of the next event after `after`; an error if events after `after` are lost and the
+    /// reader does not know of it. If the next event is on disk alone, the seq may be before it.
     pub(super) fn next_after(
         &self,
         after: Seq,
@@ -198,8 +198,8 @@ impl ChannelEvents {
         self.last_seq.store(seq.0, Ordering::Release);
     }
 
-    /// Notes that its closing event has a seq: the log rejects later events, even before readers see that
-    /// the channel is closed.
+    /// Notes that its closing event has a seq: the log rejects later events, even before readers
+    /// see that the channel is closed.
     pub fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -209,8 +209,8 @@ impl ChannelEvents {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Raises its newest seq to `through`: events up to there may be lost, so readers have to look at its
-    /// losses.
+    /// Raises its newest seq to `through`: events up to there may be lost, so readers have to look
+    /// at its losses.
     pub(super) fn lose_through(&self, through: Seq) {
         self.last_seq.fetch_max(through.0, Ordering::AcqRel);
     }
@@ -228,8 +228,8 @@ impl ChannelEvents {
         }
     }
 
-    /// Whether the channel is open, or a reader that has everything up to `cursor` still has to get its
-    /// closing event. An evicted closing event is covered by a gap.
+    /// Whether the channel is open, or a reader that has everything up to `cursor` still has to get
+    /// its closing event. An evicted closing event is covered by a gap.
     pub fn closing_event_due(&self, cursor: Seq) -> bool {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }
@@ -260,8 +260,8 @@ impl ChannelEvents {
         self.closed_seq.store(seq.0, Ordering::Release);
     }
 
-    /// Whether it has had no event in this incarnation. It is asked without a lock; false too if the log
-    /// may have lost events of it.
+    /// Whether it has had no event in this incarnation. It is asked without a lock; false too if
+    /// the log may have lost events of it.
     pub(super) fn never_published(&self) -> bool {
         self.last_seq() == Seq::ZERO
     }
@@ -277,8 +277,8 @@ impl ChannelEvents {
         self.ranked.store(false, Ordering::Release);
     }
 
-    /// Whether events before its oldest one are gone. For a channel that was evicted long ago it may be
-    /// true although none are: losses of such channels are not known one by one.
+    /// Whether events before its oldest one are gone. For a channel that was evicted long ago it
+    /// may be true although none are: losses of such channels are not known one by one.
     pub fn is_truncated(&self) -> bool {
         self.with_history(|history| history.evicted_through() > Seq::ZERO)
     }

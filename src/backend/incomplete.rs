@@ -1,5 +1,5 @@
-//! The channels of a search for last events of which memory does not have enough: their older events are
-//! searched on disk.
+//! The channels of a search for last events of which memory does not have enough: their older
+//! events are searched on disk.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,8 +32,8 @@ pub(super) struct IncompleteChannel {
 }
 
 impl IncompleteChannels {
-    /// Without channels yet. Once there are more than twice `channels_max` of them, the `channels_max`
-    /// whose last events are the newest are kept.
+    /// Without channels yet. Once there are more than twice `channels_max` of them, the
+    /// `channels_max` whose last events are the newest are kept.
     pub(super) fn new(channels_max: usize) -> Self {
         Self { channels: HashMap::new(), channels_max, through: Seq::ZERO }
     }
@@ -54,8 +54,8 @@ impl IncompleteChannels {
         self.channels = HashMap::new();
     }
 
-    /// Adds a channel of which `left` more events are wanted, all up to `through`. The last one on disk
-    /// is `last`.
+    /// Adds a channel of which `left` more events are wanted, all up to `through`. The last one on
+    /// disk is `last`.
     pub(super) fn add(&mut self, entry: &Arc<ChannelEntry>, through: Seq, last: Seq, left: usize) {
         self.through = self.through.max(last);
         let incomplete = IncompleteChannel { entry: Arc::clone(entry), through, last, left };
@@ -67,8 +67,8 @@ impl IncompleteChannels {
         }
     }
 
-    /// Drops the channels whose events on disk have all been looked at. Gives the first event on disk
-    /// of the others, or a seq before it.
+    /// Drops the channels whose events on disk have all been looked at. Gives the first event on
+    /// disk of the others, or a seq before it.
     pub(super) fn first(&mut self) -> Option<Seq> {
         let mut first = None;
         self.channels.retain(|_, channel| {
@@ -89,6 +89,6 @@ impl IncompleteChannels {
     }
 }
 
-/// With at most so many channels a turn skips the blocks that have none of them; with more it reads every
-/// block.
+/// With at most so many channels a turn skips the blocks that have none of them; with more it reads
+/// every block.
 const HASHES_MAX: usize = if cfg!(test) { 4 } else { 1_024 };

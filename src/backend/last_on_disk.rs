@@ -1,9 +1,9 @@
-//! The part of a search for last events that is on disk alone: it goes back through the log, a bounded
-//! number of blocks a turn, for all channels together. A turn blocks, so it is not for the threads that
-//! serve connections.
+//! The part of a search for last events that is on disk alone: it goes back through the log, a
+//! bounded number of blocks a turn, for all channels together. A turn blocks, so it is not for the
+//! threads that serve connections.
 //!
-//! Events on disk are older than all in memory, and the log is read backwards, so the newest events are
-//! found first. The search is over when it has as many events as a subscription may start with.
+//! Events on disk are older than all in memory, and the log is read backwards, so the newest events
+//! are found first. The search is over when it has as many events as a subscription may start with.
 
 use std::{cmp::Reverse, ops::ControlFlow, sync::Arc};
 
@@ -74,8 +74,8 @@ impl EventStore {
         Ok(searched.bytes)
     }
 
-    /// Reads events that a search has found from the log on disk. All of them up to the end of the range have
-    /// left memory.
+    /// Reads events that a search has found from the log on disk. All of them up to the end of the
+    /// range have left memory.
     pub(super) fn read_found<D: Directory>(
         &self,
         log: &LogReader<D>,
@@ -103,7 +103,8 @@ impl EventStore {
         })?;
         let mut on_disk = read.events.into_iter().peekable();
         let mut events = Vec::with_capacity(on_disk.len());
-        // Losses are looked at after the log is read: an event that it no longer had was evicted before.
+        // Losses are looked at after the log is read: an event that it no longer had was evicted
+        // before.
         for next in due.iter().take_while(|next| !next.is_after(read.through)) {
             let event = on_disk.next_if(|event| event.seq == next.seq());
             let losses = next.entry().events().losses();

@@ -1,9 +1,10 @@
 //! Finds the latest events of each channel of a subscription, up to a number for each, in pieces.
 //!
-//! Each channel is searched backwards from the head of the log until enough events of the wanted types
-//! are found: first in memory, then in the log on disk ([`last_on_disk`](super::last_on_disk)). Of the
-//! events that are found only the seqs are held, so that a slow reader keeps no evicted event in
-//! memory: an event that is evicted after the search is a loss like any other.
+//! Each channel is searched backwards from the head of the log until enough events of the wanted
+//! types are found: first in memory, then in the log on disk
+//! ([`last_on_disk`](super::last_on_disk)). Of the events that are found only the seqs are held, so
+//! that a slow reader keeps no evicted event in memory: an event that is evicted after the search
+//! is a loss like any other.
 
 use std::{
     cmp::Reverse,
@@ -28,8 +29,8 @@ use crate::{
     model::{ChannelPattern, EventKind, EventType, LastEvents, Seq},
 };
 
-/// What a search looks for. Two searches with equal keys find the same events, except for those published
-/// between them.
+/// What a search looks for. Two searches with equal keys find the same events, except for those
+/// published between them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct SearchKey {
     named: Box<[ChannelId]>,
@@ -55,9 +56,9 @@ pub struct LastSearch {
     head: Seq,
     /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
     pub(super) newest: BinaryHeap<Reverse<Next>>,
-    /// Channels of which memory does not have enough events: they are searched on disk. If there are
-    /// too many, some are dropped. Each kept channel has an event that is newer than all of a dropped
-    /// channel's, so a dropped one adds nothing, unless types are filtered.
+    /// Channels of which memory does not have enough events: they are searched on disk. If there
+    /// are too many, some are dropped. Each kept channel has an event that is newer than all of a
+    /// dropped channel's, so a dropped one adds nothing, unless types are filtered.
     pub(super) incomplete: IncompleteChannels,
     /// Bytes of the log on disk that it has read.
     pub(super) bytes: u64,
@@ -170,7 +171,8 @@ impl LastSearch {
         SEARCH_BYTES + 2 * events.min(LAST_EVENTS_MAX) * size_of::<Next>()
     }
 
-    /// Frees the memory that it does not need any more, once all events in memory have been looked at.
+    /// Frees the memory that it does not need any more, once all events in memory have been looked
+    /// at.
     pub(super) fn shrink(&mut self) {
         let incomplete = self.incomplete.channels.len();
         let events = incomplete * self.key.each.get() + self.newest.len();
@@ -184,8 +186,8 @@ impl LastSearch {
         }
     }
 
-    /// Looks at some more events and channels; true when it has looked at all that are in memory. The
-    /// caller gives the same subscription at each look.
+    /// Looks at some more events and channels; true when it has looked at all that are in memory.
+    /// The caller gives the same subscription at each look.
     pub(super) fn look<'a>(
         &mut self,
         directory: &Directory,
@@ -264,8 +266,8 @@ impl LastSearch {
         FoundEvents::new(events.into(), through, cut, memory)
     }
 
-    /// What it has found, for a hub in memory: a merge of the channels, each from its first found event
-    /// on.
+    /// What it has found, for a hub in memory: a merge of the channels, each from its first found
+    /// event on.
     pub(super) fn into_replay(self) -> Replay {
         let head = self.head;
         let mut seen = FxHashSet::default();
@@ -326,8 +328,8 @@ impl LastSearch {
     }
 }
 
-/// Events that a subscription may start with, of all its channels together; the newest are taken. 16
-/// bytes each.
+/// Events that a subscription may start with, of all its channels together; the newest are taken.
+/// 16 bytes each.
 pub(crate) const LAST_EVENTS_MAX: usize = if cfg!(test) { 12 } else { 10_000 };
 /// Bytes that a search takes besides what it has found.
 const SEARCH_BYTES: usize = 512;

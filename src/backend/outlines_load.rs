@@ -1,4 +1,5 @@
-//! Builds the events of counted histories that stay in memory: they are read from the log once more.
+//! Builds the events of counted histories that stay in memory: they are read from the log once
+//! more.
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ pub enum LoadError {
 }
 
 impl Outlines {
-    /// Puts the histories into the store, with the events that stay in memory, and moves its head to
-    /// `head`. For an event whose time is after `now_ms`, `now_ms` counts. Blocks.
+    /// Puts the histories into the store, with the events that stay in memory, and moves its head
+    /// to `head`. For an event whose time is after `now_ms`, `now_ms` counts. Blocks.
     ///
     /// # Errors
     /// A disk that fails, or a log that is not as it was when it was counted.

@@ -9,8 +9,8 @@ use crate::{
     model::{ChannelName, ChannelPattern},
 };
 
-/// Streams and waiting polls by pattern. The counts for a channel take one look-up, however many patterns
-/// there are.
+/// Streams and waiting polls by pattern. The counts for a channel take one look-up, however many
+/// patterns there are.
 #[derive(Debug, Default)]
 pub struct PatternCounts(Mutex<PatternIndex<Counts>>);
 
@@ -52,8 +52,8 @@ impl PatternCounts {
         CountedPattern { pattern_counts: Arc::clone(self), id, transport }
     }
 
-    /// All patterns in the order of their texts, with their streams and polls; `None` if the texts have
-    /// more than `bytes_max` bytes.
+    /// All patterns in the order of their texts, with their streams and polls; `None` if the texts
+    /// have more than `bytes_max` bytes.
     pub fn all(&self, bytes_max: usize) -> Option<Vec<(ChannelPattern, u32, u32)>> {
         let index = self.0.lock();
         let bytes: usize = index.values().map(|counts| counts.pattern.as_str().len()).sum();

@@ -23,8 +23,8 @@ struct Ranked {
 }
 
 impl Ranking {
-    /// Adds a channel. `channels` is how many the directory has. Below the ceiling nothing else removes
-    /// the entries of evicted channels, so they are removed here once there are too many.
+    /// Adds a channel. `channels` is how many the directory has. Below the ceiling nothing else
+    /// removes the entries of evicted channels, so they are removed here once there are too many.
     pub(super) fn add(&mut self, oldest: Seq, entry: &Arc<ChannelEntry>, channels: usize) {
         if self.0.len() > 2 * channels + SLACK {
             self.0.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
@@ -38,8 +38,8 @@ impl Ranking {
         self.0.push(Reverse(ranked));
     }
 
-    /// Takes out the channel with the oldest event in memory. No other channel has one before the seq
-    /// that is returned with it.
+    /// Takes out the channel with the oldest event in memory. No other channel has one before the
+    /// seq that is returned with it.
     pub(super) fn take_oldest(&mut self) -> Option<(Arc<ChannelEntry>, Seq)> {
         loop {
             let Reverse(ranked) = self.0.pop()?;

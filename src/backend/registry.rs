@@ -1,5 +1,6 @@
 //! What this process knows of channels beside their events: names, counts, the shards that serve
-//! them, and the permits of their publishers. It is gone with the process, whatever keeps the events.
+//! them, and the permits of their publishers. It is gone with the process, whatever keeps the
+//! events.
 
 use std::sync::Arc;
 
@@ -77,8 +78,8 @@ impl Registry {
         &self.tombstones
     }
 
-    /// The shards that events of these channels concern. The caller moves the head first, and asks then:
-    /// connections of any other shard begin behind these events.
+    /// The shards that events of these channels concern. The caller moves the head first, and asks
+    /// then: connections of any other shard begin behind these events.
     pub fn target_shards<'a>(
         &'a self,
         channels: impl IntoIterator<Item = &'a ChannelEntry>,

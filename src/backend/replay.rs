@@ -4,8 +4,8 @@
 //! The merge holds a bounded number of channels: those whose next events are the oldest. It ends at
 //! its horizon: up to there no other channel has an event. Then the channels are collected again
 //! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a slow reader holds bounded memory, and the
-//! cost of a piece is that of its events, not a look at every channel. With a log on disk, that log is
-//! read instead, and a merge only finds the oldest event.
+//! cost of a piece is that of its events, not a look at every channel. With a log on disk, that log
+//! is read instead, and a merge only finds the oldest event.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
@@ -26,8 +26,8 @@ pub(super) struct Replay {
     at: Seq,
     /// The merge has every channel with an event up to this seq.
     horizon: Seq,
-    /// The cursor before the last piece, and the events of that piece: the client may have accepted only
-    /// part of them, and the rest is then read again.
+    /// The cursor before the last piece, and the events of that piece: the client may have accepted
+    /// only part of them, and the rest is then read again.
     from: Seq,
     given: Vec<Next>,
 }
@@ -109,8 +109,8 @@ impl Replay {
         (self.at, self.from) = (seq, seq);
     }
 
-    /// The next piece after `range.after`; `None` if that seq is before the last piece, or at the end
-    /// of the merge.
+    /// The next piece after `range.after`; `None` if that seq is before the last piece, or at the
+    /// end of the merge.
     pub(super) fn read(
         &mut self,
         known: KnownLosses,

@@ -35,8 +35,8 @@ pub(super) enum Search {
     Channels(ReplayHeap),
     /// Back from the head, channel by channel.
     Last(LastSearch),
-    /// It was [taken out](super::reader::HistoryReader::take_search): it waits for memory or continues
-    /// in the log on disk.
+    /// It was [taken out](super::reader::HistoryReader::take_search): it waits for memory or
+    /// continues in the log on disk.
     Taken,
     /// The search is over; these events were found.
     Found(FoundEvents),

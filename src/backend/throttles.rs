@@ -1,8 +1,8 @@
 //! Channels whose publishers have to wait, since their events wait too long on a shard.
 //!
-//! Permits bound how many events are on their way to the shards, not how long they take. A shard throttles a channel
-//! while an event published now would wait too long there, and releases it when its queue is short
-//! enough again. Only publishers of throttled channels wait.
+//! Permits bound how many events are on their way to the shards, not how long they take. A shard
+//! throttles a channel while an event published now would wait too long there, and releases it when
+//! its queue is short enough again. Only publishers of throttled channels wait.
 
 use std::sync::{
     Arc,
@@ -44,8 +44,8 @@ pub struct Throttle {
 pub struct Release(watch::Receiver<()>);
 
 impl Throttles {
-    /// Without throttled channels yet. Shards throttle a channel whose events would wait longer than
-    /// `delay_max_ms`.
+    /// Without throttled channels yet. Shards throttle a channel whose events would wait longer
+    /// than `delay_max_ms`.
     pub fn new(delay_max_ms: u32) -> Arc<Self> {
         let (channels, count) = (RwLock::default(), AtomicUsize::new(0));
         Arc::new(Self { delay_max_ms: delay_max_ms.into(), channels, count })

@@ -32,8 +32,8 @@ impl Tombstones {
         self.by_closing.lock().remove(&closing);
     }
 
-    /// Takes out the oldest tombstones beyond the cap, and ends them early: their channels are to be
-    /// reopened.
+    /// Takes out the oldest tombstones beyond the cap, and ends them early: their channels are to
+    /// be reopened.
     pub fn take_excess(&self) -> Vec<Arc<ChannelEntry>> {
         let mut by_closing = self.by_closing.lock();
         let mut excess = Vec::new();

@@ -1,10 +1,11 @@
-//! Finds out whether a channel that a subscription's patterns match has lost events before its oldest.
+//! Finds out whether a channel that a subscription's patterns match has lost events before its
+//! oldest.
 
 use super::{directory::Directory, losses::KnownLosses, walk::Walk};
 use crate::model::{ChannelPattern, Seq};
 
-/// A walk over the channels of some patterns: those that there are, then those that were evicted, so
-/// that one which is evicted on the way is not missed.
+/// A walk over the channels of some patterns: those that there are, then those that were evicted,
+/// so that one which is evicted on the way is not missed.
 #[derive(Debug)]
 pub(super) enum TruncationWalk {
     Channels(Walk),

@@ -29,8 +29,8 @@ pub struct ChannelRule {
     /// Events a second from all publishers, and as many at once; 0 is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish_per_s: Option<u32>,
-    /// Whether its events are written to the log on disk, if there is one. Events of a channel that is
-    /// not durable (a *transient* one) have the same order and are gone after a restart.
+    /// Whether its events are written to the log on disk, if there is one. Events of a channel that
+    /// is not durable (a *transient* one) have the same order and are gone after a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
 }

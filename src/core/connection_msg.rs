@@ -23,7 +23,8 @@ pub enum ConnectionMsg {
         first: Seq,
         /// Last seq of the round.
         last: Seq,
-        /// Its events in the round, without those up to [`Connection::counted_through`](super::Connection::counted_through).
+        /// Its events in the round, without those up to
+        /// [`Connection::counted_through`](super::Connection::counted_through).
         events: u32,
         /// Their bytes.
         bytes: u64,

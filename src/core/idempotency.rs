@@ -74,8 +74,8 @@ pub enum Remembered<A> {
 #[derive(Debug)]
 pub struct Idempotency<A> {
     answers: HashMap<Fingerprint, Stored<A>>,
-    /// When each was stored. A key that was stored twice, as a log on disk may have it, is here twice; the
-    /// earlier time is passed over.
+    /// When each was stored. A key that was stored twice, as a log on disk may have it, is here
+    /// twice; the earlier time is passed over.
     order: VecDeque<(u64, Fingerprint)>,
     keys_max: usize,
     keep_ms: u64,
@@ -110,8 +110,8 @@ impl<A: Clone> Idempotency<A> {
         }
     }
 
-    /// Remembers an answer to a key that [`look_up`](Self::look_up) did not know, or a later answer than the one
-    /// it has.
+    /// Remembers an answer to a key that [`look_up`](Self::look_up) did not know, or a later answer
+    /// than the one it has.
     pub fn remember(
         &mut self,
         key: IdempotencyKey,

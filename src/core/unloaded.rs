@@ -1,4 +1,5 @@
-//! What a history knows of its events that are on disk alone: how many, and where retention may cut.
+//! What a history knows of its events that are on disk alone: how many, and where retention may
+//! cut.
 //!
 //! It holds a few chunks, however many events there are: retention removes whole ones.
 

@@ -29,8 +29,8 @@ pub struct Access {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MetricsAccess {
-    /// Clients on this machine, if their requests came through no proxy. Others need a token, as with
-    /// `Token`.
+    /// Clients on this machine, if their requests came through no proxy. Others need a token, as
+    /// with `Token`.
     #[default]
     Loopback,
     /// Clients with an `admin` token or the metrics token.

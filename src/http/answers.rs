@@ -1,4 +1,5 @@
-//! Counts the bytes of large answers against a memory budget, until the kernel has accepted all of them.
+//! Counts the bytes of large answers against a memory budget, until the kernel has accepted all of
+//! them.
 
 use std::{
     pin::Pin,
@@ -47,8 +48,8 @@ struct PermittedBody {
     room: Arc<AnswerPermit>,
 }
 
-/// A part of the body. hyper drops the body when it has the last part, but keeps parts until they are
-/// written, so each part holds the permit.
+/// A part of the body. hyper drops the body when it has the last part, but keeps parts until they
+/// are written, so each part holds the permit.
 struct Piece {
     bytes: Bytes,
     _room: Arc<AnswerPermit>,

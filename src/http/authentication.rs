@@ -58,8 +58,8 @@ pub(super) async fn authenticate(
 
 enum Refusal {
     Problem(Problem),
-    /// A temporary failure, such as keys that have not been fetched yet. The same token may be accepted
-    /// later.
+    /// A temporary failure, such as keys that have not been fetched yet. The same token may be
+    /// accepted later.
     Temporary(TokenError),
 }
 
@@ -105,8 +105,8 @@ async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<I
     })
 }
 
-/// Whether this request may read the metrics without a JWT: by the settings, by the metrics token, or
-/// since it comes from this machine.
+/// Whether this request may read the metrics without a JWT: by the settings, by the metrics token,
+/// or since it comes from this machine.
 fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Credential>) -> bool {
     let access = &state.settings.access;
     let has_token =
@@ -145,6 +145,6 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-/// Fields that proxies add. A request with one of them came through a proxy, so its client is not on
-/// this machine, even if the proxy is.
+/// Fields that proxies add. A request with one of them came through a proxy, so its client is not
+/// on this machine, even if the proxy is.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];

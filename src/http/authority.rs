@@ -65,8 +65,8 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether a byte may be in a host name (RFC 3986, `reg-name`). A comma may not, although it may in the
-/// RFC: proxies join two fields with a comma.
+/// Whether a byte may be in a host name (RFC 3986, `reg-name`). A comma may not, although it may in
+/// the RFC: proxies join two fields with a comma.
 fn is_of_a_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
 }

@@ -18,8 +18,8 @@ pub(super) enum Action<'a> {
     Open,
     Subscribe(&'a Subscription),
     Publish(&'a ChannelName),
-    /// To publish to all channels of a batch. An empty batch is always allowed: it stands for one whose
-    /// channels are not known yet.
+    /// To publish to all channels of a batch. An empty batch is always allowed: it stands for one
+    /// whose channels are not known yet.
     PublishBatch(&'a [(ChannelName, NewEvent)]),
     /// To read about a channel.
     ReadChannel(&'a ChannelName),

@@ -15,9 +15,9 @@ use tokio::{
 use super::{Problem, state::HttpState};
 use crate::hub::BodyPermit;
 
-/// Reads a whole body as text, within the limits on its size, its time, the number of its pieces, and
-/// the memory of all bodies. The permit must be held until the publish is answered. A body of lines may
-/// come in more pieces: [`PIECES_PER_LINE`] for each of its first `lines_max` lines.
+/// Reads a whole body as text, within the limits on its size, its time, the number of its pieces,
+/// and the memory of all bodies. The permit must be held until the publish is answered. A body of
+/// lines may come in more pieces: [`PIECES_PER_LINE`] for each of its first `lines_max` lines.
 pub(super) async fn read_body(
     state: &HttpState,
     headers: &HeaderMap,
@@ -34,7 +34,8 @@ pub(super) async fn read_body(
             .limit_exceeded("body_too_large")
             .closing()
     };
-    // If the announced length exceeds the limit, the body is not read, and no `100 Continue` is sent.
+    // If the announced length exceeds the limit, the body is not read, and no `100 Continue` is
+    // sent.
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
@@ -97,9 +98,10 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Yields to other tasks before more of a body is read, of which `bytes` are known: a client can send a
-/// megabyte without a pause. On each thread at most [`LARGE_BODIES_MAX`] large bodies continue at a
-/// time. Otherwise a small request would wait until hundreds of large ones have each read a piece.
+/// Yields to other tasks before more of a body is read, of which `bytes` are known: a client can
+/// send a megabyte without a pause. On each thread at most [`LARGE_BODIES_MAX`] large bodies
+/// continue at a time. Otherwise a small request would wait until hundreds of large ones have each
+/// read a piece.
 async fn yield_to_others(bytes: u64) {
     let permit = match bytes {
         0..=SMALL_BYTES_MAX => None,
@@ -114,9 +116,9 @@ thread_local! {
     static LARGE_BODIES: Arc<Semaphore> = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
 }
 
-/// The bytes of a body received so far, in segments, which are joined when the body is whole. A vector
-/// that grows by reallocation would fragment the heap. The unused capacity is at most the bytes
-/// received, and at most 64 KiB.
+/// The bytes of a body received so far, in segments, which are joined when the body is whole. A
+/// vector that grows by reallocation would fragment the heap. The unused capacity is at most the
+/// bytes received, and at most 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -148,12 +150,13 @@ impl Gathered {
     }
 }
 
-/// Pieces in which any body may arrive, and the bytes of body that each further piece needs. A chunk of
-/// one byte costs its sender six bytes and the hub a microsecond: ten megabytes a second of such chunks
-/// would occupy a core.
+/// Pieces in which any body may arrive, and the bytes of body that each further piece needs. A
+/// chunk of one byte costs its sender six bytes and the hub a microsecond: ten megabytes a second
+/// of such chunks would occupy a core.
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
-/// Further pieces for each line of a batch: programs often write each line, and even its end, by itself.
+/// Further pieces for each line of a batch: programs often write each line, and even its end, by
+/// itself.
 const PIECES_PER_LINE: usize = 4;
 /// Large bodies that continue to be read at a time, on one thread.
 const LARGE_BODIES_MAX: usize = 2;

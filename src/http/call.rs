@@ -1,4 +1,5 @@
-//! A call: the parsed parameters of a request, the action to be authorized, and how it is performed.
+//! A call: the parsed parameters of a request, the action to be authorized, and how it is
+//! performed.
 //!
 //! The dispatcher authorizes the action of a call before it performs the call. Handlers never
 //! authorize.

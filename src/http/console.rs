@@ -152,8 +152,8 @@ static CLIENT: Asset =
 static CLIENT_TYPES: Asset =
     Asset::new("text/plain; charset=utf-8", include_bytes!("console/visnyk.d.ts"));
 
-/// The content security policy: the console loads only the hub's own files, and never interprets text
-/// as script or markup. It shows data of other clients, and its token field holds a secret.
+/// The content security policy: the console loads only the hub's own files, and never interprets
+/// text as script or markup. It shows data of other clients, and its token field holds a secret.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \

@@ -1,9 +1,9 @@
-//! CORS: decides which pages of other origins may read answers, and answers preflights (WHATWG Fetch,
-//! "HTTP CORS protocol").
+//! CORS: decides which pages of other origins may read answers, and answers preflights (WHATWG
+//! Fetch, "HTTP CORS protocol").
 //!
-//! Each route has a [`CorsClass`]: its answers may be read by pages of the origins that the settings
-//! list, of all origins without credentials (the quickstart), or of no other origin (the metrics, the
-//! console).
+//! Each route has a [`CorsClass`]: its answers may be read by pages of the origins that the
+//! settings list, of all origins without credentials (the quickstart), or of no other origin (the
+//! metrics, the console).
 
 use axum::{
     extract::Request,
@@ -32,8 +32,8 @@ impl Default for Cors {
 }
 
 impl Cors {
-    /// Whether pages of this origin may send cookies: credentials are allowed, and a pattern other than
-    /// `*` matches the origin.
+    /// Whether pages of this origin may send cookies: credentials are allowed, and a pattern other
+    /// than `*` matches the origin.
     pub(super) fn admits_cookies(&self, origin: &str) -> bool {
         let named =
             |pattern: &OriginPattern| !pattern.is_any() && pattern.matches(origin.as_bytes());
@@ -104,9 +104,10 @@ impl Sharing {
         }
     }
 
-    /// The answer to a preflight, if the request is one: the permission if the route is shared with its
-    /// origin, a rejection if the settings list other origins. A preflight carries no token, so it is
-    /// answered before authentication. `methods` are those of the route; `None` for a path without one.
+    /// The answer to a preflight, if the request is one: the permission if the route is shared with
+    /// its origin, a rejection if the settings list other origins. A preflight carries no token, so
+    /// it is answered before authentication. `methods` are those of the route; `None` for a path
+    /// without one.
     pub(super) fn preflight(
         &self,
         cors: &Cors,

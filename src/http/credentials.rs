@@ -15,7 +15,8 @@ use super::{
 #[derive(PartialEq, Eq)]
 pub(super) struct Credential {
     pub(super) token: String,
-    /// Whether only a cookie has the token. A browser adds cookies to requests of foreign pages too.
+    /// Whether only a cookie has the token. A browser adds cookies to requests of foreign pages
+    /// too.
     pub(super) by_cookie_alone: bool,
 }
 
@@ -46,8 +47,8 @@ impl Credential {
         Ok(Some(Self { token, by_cookie_alone }))
     }
 
-    /// CSRF protection. If only a cookie has the token, and the method is unsafe or a foreign page sends
-    /// the request, the page must be of the hub's own origin or of a listed one.
+    /// CSRF protection. If only a cookie has the token, and the method is unsafe or a foreign page
+    /// sends the request, the page must be of the hub's own origin or of a listed one.
     pub(super) fn check_origin(
         &self,
         request: &Request,
@@ -100,8 +101,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match (token.filter(is_token), tokens.next()) {
         (Some(token), None) => Ok(Some(token.to_owned())),
         _ => Err(invalid_request(
-            "`Authorization` must be one `Bearer` and a token, without spaces in it; was the text of an error sent \
-             as the token?",
+            "`Authorization` must be one `Bearer` and a token, without spaces in it; was the text of \
+             an error sent as the token?",
         )),
     }
 }
@@ -113,8 +114,8 @@ fn split_scheme(credentials: &[u8]) -> (&[u8], &[u8]) {
     (scheme, rest.trim_ascii())
 }
 
-/// The token in a cookie (RFC 6265, section 4.2). Cookies that are not ASCII are skipped, and cause no
-/// error: otherwise a page of the same site could set one that makes every request fail.
+/// The token in a cookie (RFC 6265, section 4.2). Cookies that are not ASCII are skipped, and cause
+/// no error: otherwise a page of the same site could set one that makes every request fail.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     let fields = headers.get_all(header::COOKIE).iter();
     let cookies = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));

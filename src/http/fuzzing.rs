@@ -135,8 +135,8 @@ pub(crate) fn envelopes(data: &[u8]) {
     }
 }
 
-/// `X-Forwarded-For`, a line each: whatever a client writes into it, what the proxy that is believed
-/// appends is what counts.
+/// `X-Forwarded-For`, a line each: whatever a client writes into it, what the proxy that is
+/// believed appends is what counts.
 pub(crate) fn forwarded(data: &[u8]) {
     let blocks = ["10.0.0.0/8", "fd00::/8"].map(|block| block.parse().expect("a block"));
     let proxies = TrustedProxies::new(&blocks);

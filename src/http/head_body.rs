@@ -13,8 +13,8 @@ use axum::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 
-/// Removes the body of an answer to GET and keeps its length in `Content-Length`, if it is known (RFC
-/// 9110, section 9.3.2). With an ordinary empty body a server would send a length of 0.
+/// Removes the body of an answer to GET and keeps its length in `Content-Length`, if it is known
+/// (RFC 9110, section 9.3.2). With an ordinary empty body a server would send a length of 0.
 pub(super) fn without_body(mut response: Response) -> Response {
     if let Some(length) = response.body().size_hint().exact()
         && length > 0

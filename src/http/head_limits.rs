@@ -5,8 +5,8 @@ use axum::{extract::Request, http::StatusCode};
 use super::Problem;
 use crate::core::RequestLimits;
 
-/// Rejects a request head over a limit. hyper limits heads too, but how exactly depends on the growth
-/// of its buffer. The limits here are exact.
+/// Rejects a request head over a limit. hyper limits heads too, but how exactly depends on the
+/// growth of its buffer. The limits here are exact.
 pub(super) fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
     // The HTTP/1 parser has this limit too.
     if request.headers().len() > limits.fields_max as usize {

@@ -19,12 +19,12 @@ pub(super) fn healthz() -> Response {
     "ok\n".into_response()
 }
 
-/// Readiness: 503 before and during a drain, while the histories of a shared log are loaded again, and
-/// for a hub with the role `ingest` while the server that keeps the log cannot be reached.
+/// Readiness: 503 before and during a drain, while the histories of a shared log are loaded again,
+/// and for a hub with the role `ingest` while the server that keeps the log cannot be reached.
 pub(super) fn readyz(state: &HttpState) -> Response {
     let hub = &state.hub;
-    // A hub that serves subscribers stays ready: if all hubs became unready, the subscribers would have
-    // none.
+    // A hub that serves subscribers stays ready: if all hubs became unready, the subscribers would
+    // have none.
     if state.settings.role == Role::Ingest && hub.is_backend_away() {
         let detail = "the server that keeps the log cannot be reached";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
@@ -54,8 +54,8 @@ impl Call for Metrics {
                 true => (OPENMETRICS, |text| text),
                 false => (PROMETHEUS, |text| to_prometheus(&text)),
             };
-        // Some figures come from the kernel, which may have to count a million open files. This thread
-        // serves connections, so a blocking thread collects them.
+        // Some figures come from the kernel, which may have to count a million open files. This
+        // thread serves connections, so a blocking thread collects them.
         let text = spawn_blocking(move || convert(hub.metrics())).await.map_err(|error| {
             tracing::error!(%error, "the metrics could not be collected");
             let detail = "the metrics could not be collected";
@@ -85,8 +85,8 @@ fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     openmetrics > 0.0 && openmetrics >= older
 }
 
-/// Converts OpenMetrics to the text format 0.0.4 of Prometheus. There the metadata of a counter has the
-/// name of its sample (`…_total`).
+/// Converts OpenMetrics to the text format 0.0.4 of Prometheus. There the metadata of a counter has
+/// the name of its sample (`…_total`).
 fn to_prometheus(openmetrics: &str) -> String {
     let mut counters: Vec<&str> = Vec::new();
     for line in openmetrics.lines() {

@@ -44,8 +44,8 @@ impl OriginPattern {
         self.text == ANY
     }
 
-    /// Whether the star stands for all names of a top-level domain, as in `https://*.com`, which have
-    /// many owners. `localhost` does not count: all names below it are this machine.
+    /// Whether the star stands for all names of a top-level domain, as in `https://*.com`, which
+    /// have many owners. `localhost` does not count: all names below it are this machine.
     pub fn is_of_a_whole_top_level(&self) -> bool {
         let domain = self.text.split_once("*.").map(|(_, domain)| domain);
         let host = domain.map(|domain| domain.split(':').next().unwrap_or_default());
@@ -78,8 +78,8 @@ impl From<OriginPattern> for String {
     }
 }
 
-/// Whether a text is an origin as a browser sends it: scheme and authority in lower case, without the
-/// default port of the scheme (RFC 6454, section 6.2).
+/// Whether a text is an origin as a browser sends it: scheme and authority in lower case, without
+/// the default port of the scheme (RFC 6454, section 6.2).
 pub(crate) fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let default_port = match scheme {

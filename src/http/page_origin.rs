@@ -1,8 +1,8 @@
 //! The origin of the web page that sends a request, as the browser reports it in `Origin` and
 //! `Sec-Fetch-Site`.
 //!
-//! A page can neither set nor remove these fields. Browsers send `Origin` with every request that has
-//! an unsafe method, and `Sec-Fetch-Site` with every request to this machine or over TLS.
+//! A page can neither set nor remove these fields. Browsers send `Origin` with every request that
+//! has an unsafe method, and `Sec-Fetch-Site` with every request to this machine or over TLS.
 
 use axum::{
     extract::Request,
@@ -14,9 +14,9 @@ use super::{
     authority::{Authority, default_port},
 };
 
-/// Rejects requests of pages whose origin is neither the hub's own nor listed: requests with an unsafe
-/// method, and those that the browser marks as cross-site or same-site. Such a page could not read the
-/// answer to a safe method, but its time of arrival would reveal when events come.
+/// Rejects requests of pages whose origin is neither the hub's own nor listed: requests with an
+/// unsafe method, and those that the browser marks as cross-site or same-site. Such a page could
+/// not read the answer to a safe method, but its time of arrival would reveal when events come.
 pub(super) fn check_page(
     settings: &HttpSettings,
     request: &Request,
@@ -61,9 +61,9 @@ fn is_from_own_page(request: &Request) -> bool {
 }
 
 /// The authority of a request: that of its target, or else of its `Host` field (RFC 9112, section
-/// 3.2). Rejects two `Host` fields, and an invalid one. The hub's own server also rejects an HTTP/1.1
-/// request without `Host`. Over HTTP/2 a `Host` that differs from `:authority` is rejected (RFC 9113,
-/// section 8.3.1).
+/// 3.2). Rejects two `Host` fields, and an invalid one. The hub's own server also rejects an
+/// HTTP/1.1 request without `Host`. Over HTTP/2 a `Host` that differs from `:authority` is rejected
+/// (RFC 9113, section 8.3.1).
 pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> {
     let refuse = || Problem::field("Host", "a request has exactly one `Host`, a name and a port");
     let mut fields = request.headers().get_all(header::HOST).iter();
@@ -90,20 +90,24 @@ pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> 
 
 /// Whether an origin is the hub's own, by `Sec-Fetch-Site` or by comparison with `Host`.
 pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
-    let (origin, host) = (HeaderValue::from_str(origin), host(request));
-    is_from_own_page(request)
-        || matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
+    let is_of_host = || {
+        let (Ok(origin), Ok(host)) = (HeaderValue::from_str(origin), host(request)) else {
+            return false;
+        };
+        is_same_origin(&origin, host, is_secure(request))
+    };
+    is_from_own_page(request) || is_of_host()
 }
 
-/// Whether the origin is in `cookie_origins`. Its pages may send unsafe requests with a cookie, and so
-/// with any other token too.
+/// Whether the origin is in `cookie_origins`. Its pages may send unsafe requests with a cookie, and
+/// so with any other token too.
 fn is_cookie_origin(settings: &HttpSettings, origin: &HeaderValue) -> bool {
     let listed = &settings.access.cookie_origins;
     origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
-/// Whether an origin is that of a host. Over TLS its scheme must be `https`. Without TLS it may also be
-/// `http`, since a proxy in front may terminate TLS.
+/// Whether an origin is that of a host. Over TLS its scheme must be `https`. Without TLS it may
+/// also be `http`, since a proxy in front may terminate TLS.
 fn is_same_origin(origin: &HeaderValue, host: Option<Authority<'_>>, is_secure: bool) -> bool {
     let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };

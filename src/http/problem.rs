@@ -12,8 +12,8 @@ use crate::{
     telemetry::TraceId,
 };
 
-/// An error that is answered with a problem document. It is boxed, since almost every function of this
-/// layer returns it in a `Result`, which would be large.
+/// An error that is answered with a problem document. It is boxed, since almost every function of
+/// this layer returns it in a `Result`, which would be large.
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Parts>);
 
@@ -29,8 +29,8 @@ struct Parts {
     counted_as: Option<CountedAs>,
 }
 
-/// The metric that counts a rejected request, with its label. It is an extension of the response, and
-/// `RequestChecks`, which has the metrics of the hub, counts it.
+/// The metric that counts a rejected request, with its label. It is an extension of the response,
+/// and `RequestChecks`, which has the metrics of the hub, counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CountedAs {
     /// Requests that exceed a limit.
@@ -142,8 +142,8 @@ impl Problem {
         self
     }
 
-    /// Adds `Connection: close`: the rest of the request is not read, so the start of a next request
-    /// could not be found.
+    /// Adds `Connection: close`: the rest of the request is not read, so the start of a next
+    /// request could not be found.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.0.close = true;

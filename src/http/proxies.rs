@@ -1,8 +1,8 @@
 //! Trusted proxies, which report the address of the client in `X-Forwarded-For`.
 //!
-//! Similar fields (`Forwarded`, `X-Real-IP`) are not read: a proxy forwards a field that it does not
-//! know as its client wrote it. The list is read from the right: each proxy appends the address of its
-//! peer, so a client can forge everything left of the right-most untrusted address.
+//! Similar fields (`Forwarded`, `X-Real-IP`) are not read: a proxy forwards a field that it does
+//! not know as its client wrote it. The list is read from the right: each proxy appends the address
+//! of its peer, so a client can forge everything left of the right-most untrusted address.
 
 use std::{
     fmt,
@@ -97,10 +97,10 @@ impl TrustedProxies {
         headers.contains_key(FORWARDED_FOR)
     }
 
-    /// The client of a request from `peer`. If `peer` is a trusted proxy, it is the right-most address
-    /// in `X-Forwarded-For` that is not a trusted proxy. If the list, read from the right, ends or is
-    /// malformed before such an address, the last proxy that was read, or else `peer`, counts as the
-    /// client.
+    /// The client of a request from `peer`. If `peer` is a trusted proxy, it is the right-most
+    /// address in `X-Forwarded-For` that is not a trusted proxy. If the list, read from the right,
+    /// ends or is malformed before such an address, the last proxy that was read, or else `peer`,
+    /// counts as the client.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         if !self.contains(peer.ip()) {
             return ClientAddress::direct(peer);

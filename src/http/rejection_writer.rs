@@ -1,5 +1,5 @@
-//! Writes the answers to connections that are rejected over a limit, without hyper. All that an answer
-//! depends on is the head of the first request.
+//! Writes the answers to connections that are rejected over a limit, without hyper. All that an
+//! answer depends on is the head of the first request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,12 +73,12 @@ impl RejectionWriter {
         Self { settings, retry_ms }
     }
 
-    /// The whole response to a request with this head, of which the end may be missing. The connection
-    /// ends after the response.
+    /// The whole response to a request with this head, of which the end may be missing. The
+    /// connection ends after the response.
     ///
-    /// A GET or HEAD that accepts `text/event-stream` gets 200 with a comment and a `retry:`, since an
-    /// EventSource does not reconnect after any other status. All other requests get 503 or 429. A POST
-    /// with such an `Accept` does too: a 200 would mean that its event was published.
+    /// A GET or HEAD that accepts `text/event-stream` gets 200 with a comment and a `retry:`, since
+    /// an EventSource does not reconnect after any other status. All other requests get 503 or 429.
+    /// A POST with such an `Accept` does too: a 200 would mean that its event was published.
     pub fn answer(&self, head: &[u8], why: &TemporaryRejection) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");

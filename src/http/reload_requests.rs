@@ -39,8 +39,8 @@ impl ReloadRequests {
         (Self(requests), received)
     }
 
-    /// Requests a reload and waits for its result. Earlier requests come first. Cancelling the wait does
-    /// not cancel the reload.
+    /// Requests a reload and waits for its result. Earlier requests come first. Cancelling the wait
+    /// does not cancel the reload.
     pub(super) async fn reload(&self) -> Result<Reloaded, ReloadRefusal> {
         let (answer, answered) = oneshot::channel();
         self.0.try_send(answer).map_err(|error| match error {

@@ -11,8 +11,8 @@ use axum::{
 use super::{page_origin::is_secure, request_checks::RequestChecks};
 use crate::telemetry::{PublishTrace, RequestFacts};
 
-/// The span of a request, with facts that are copied from the request before its handler consumes it.
-/// `None` if the request is not traced. Dropped before its end, it is recorded as cancelled.
+/// The span of a request, with facts that are copied from the request before its handler consumes
+/// it. `None` if the request is not traced. Dropped before its end, it is recorded as cancelled.
 #[derive(Debug)]
 pub(super) struct RequestSpan(Option<Box<Facts>>);
 

@@ -4,8 +4,8 @@ use axum::http::StatusCode;
 
 use super::{Problem, Role, route_policy::Endpoint};
 
-/// Rejects a request that a hub of this role does not serve with 421: the client may send it to another
-/// hub.
+/// Rejects a request that a hub of this role does not serve with 421: the client may send it to
+/// another hub.
 pub(super) fn check_role(role: Role, endpoint: Endpoint) -> Result<(), Problem> {
     let other = match (role, role_needed(endpoint)) {
         (Role::Edge, Some(Role::Ingest)) => Role::Ingest,

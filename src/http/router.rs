@@ -13,9 +13,9 @@ use crate::hub::Hub;
 /// Requests go to the same dispatcher as in the hub's own server. Streams and waiting polls are
 /// answered with response bodies.
 ///
-/// If the settings list hosts, `Host` is checked. If they list none, only the hub's own server checks
-/// it, on loopback: in another server a request has no [`LocalAddress`](super::LocalAddress), so that
-/// the dispatcher does not know where it arrived.
+/// If the settings list hosts, `Host` is checked. If they list none, only the hub's own server
+/// checks it, on loopback: in another server a request has no
+/// [`LocalAddress`](super::LocalAddress), so that the dispatcher does not know where it arrived.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     let paths: Vec<_> = routes(&settings).map(|route| route.path).collect();
     let service = Bodies(Dispatcher::new(hub, settings, None));

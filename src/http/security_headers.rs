@@ -9,8 +9,8 @@ pub(super) fn add_hsts(headers: &mut HeaderMap, max_age_s: u32) {
     headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
 }
 
-/// Adds `nosniff`, and a resource policy that prevents pages of other origins from embedding the answer,
-/// such as an image or a script.
+/// Adds `nosniff`, and a resource policy that prevents pages of other origins from embedding the
+/// answer, such as an image or a script.
 pub(super) fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(CROSS_ORIGIN_RESOURCE_POLICY) {

@@ -9,13 +9,13 @@ use super::{Problem, handoff::LAST_EVENT_ID, params::Query};
 use crate::model::{LastEvents, Start};
 
 impl Query<'_> {
-    /// Where a subscription starts: the first of `Last-Event-ID`, `lastEventId` (or `lastEventID`) and
-    /// `last_event_id` in the query, and a poll's `If-None-Match`. Without any of these it starts as
-    /// many events back as `last` says, or now.
+    /// Where a subscription starts: the first of `Last-Event-ID`, `lastEventId` (or `lastEventID`)
+    /// and `last_event_id` in the query, and a poll's `If-None-Match`. Without any of these it
+    /// starts as many events back as `last` says, or now.
     ///
     /// A value that a client library sends by itself when it reconnects is never rejected: a page
-    /// cannot change it, and a browser does not reconnect after a 4xx. `last_event_id` and `last` are
-    /// written by the author of a page, so an invalid one is an error.
+    /// cannot change it, and a browser does not reconnect after a 4xx. `last_event_id` and `last`
+    /// are written by the author of a page, so an invalid one is an error.
     pub(super) fn start(&self, headers: &HeaderMap, is_poll: bool) -> Result<Start, Problem> {
         // `last` is checked even if there is a position, which replaces it.
         let last = self.number("last", 1, LastEvents::MAX)?.and_then(LastEvents::new);
@@ -45,10 +45,10 @@ impl Query<'_> {
     }
 }
 
-/// The position in the header fields of one name. Clients and proxies may send several positions, in
-/// one field as a list or in several fields; the last valid one counts. If none is valid, the last
-/// field that is not empty is an unknown position. `unquote` removes what encloses a position in a
-/// list entry: an entity tag has quotes, `Last-Event-ID` has nothing.
+/// The position in the header fields of one name. Clients and proxies may send several positions,
+/// in one field as a list or in several fields; the last valid one counts. If none is valid, the
+/// last field that is not empty is an unknown position. `unquote` removes what encloses a position
+/// in a list entry: an entity tag has quotes, `Last-Event-ID` has nothing.
 fn last_valid_position(
     fields: GetAll<'_, HeaderValue>,
     unquote: fn(&str) -> &str,
@@ -70,8 +70,9 @@ fn last_valid_position(
     unknown_start
 }
 
-/// The content of an entity tag (RFC 9110, section 8.8.3), without the suffix that a compressing proxy
-/// adds, such as `-gzip` or `;br`. The suffix begins after the digits with which a position ends.
+/// The content of an entity tag (RFC 9110, section 8.8.3), without the suffix that a compressing
+/// proxy adds, such as `-gzip` or `;br`. The suffix begins after the digits with which a position
+/// ends.
 fn opaque_tag(text: &str) -> &str {
     let text = text.strip_prefix("W/").unwrap_or(text);
     let tag = text.strip_prefix('"').unwrap_or(text);

@@ -57,14 +57,14 @@ impl Default for HttpSettings {
     }
 }
 
-/// The state that all requests share. A reload replaces the whole state; a request uses to its end the
-/// state that it began with.
+/// The state that all requests share. A reload replaces the whole state; a request uses to its end
+/// the state that it began with.
 #[derive(Debug)]
 pub(super) struct HttpState {
     pub(super) hub: Hub,
     pub(super) settings: Arc<HttpSettings>,
-    /// The identity of a request without a token. It may do everything on a hub without authentication,
-    /// and nothing on a hub with authentication.
+    /// The identity of a request without a token. It may do everything on a hub without
+    /// authentication, and nothing on a hub with authentication.
     pub(super) default_identity: Arc<Identity>,
     pub(super) foreign_origins: Arc<ForeignOrigins>,
     /// Requests a reload of the settings; `None` in another program, which has its own settings.

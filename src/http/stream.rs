@@ -83,7 +83,8 @@ pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Rejects a request that may succeed later: with a problem document; or, if the client accepts
-/// `text/event-stream`, with a stream that ends at once and incomplete, so that the client reconnects.
+/// `text/event-stream`, with a stream that ends at once and incomplete, so that the client
+/// reconnects.
 pub(super) fn refuse_temporarily(
     state: &HttpState,
     accepts_stream: bool,

@@ -14,8 +14,8 @@ use super::{
     handoff::{HEAD_BYTES, write_date, write_headers},
 };
 
-/// The bytes of an answer to a GET of HTTP/1.1, after which the connection persists. Gives back an answer
-/// whose body is large or has no known length, or that says something of its connection.
+/// The bytes of an answer to a GET of HTTP/1.1, after which the connection persists. Gives back an
+/// answer whose body is large or has no known length, or that says something of its connection.
 pub(crate) async fn whole_answer(answer: Response) -> Result<Bytes, Response> {
     let is_small = answer.body().size_hint().exact().is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
     if !is_small || answer.headers().contains_key(header::CONNECTION) {

@@ -483,8 +483,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Readers from everywhere, by names and patterns, get the events that channel info speaks of, in
-    /// order and once; a gap if and only if events after their position are gone.
+    /// Readers from everywhere, by names and patterns, get the events that channel info speaks of,
+    /// in order and once; a gap if and only if events after their position are gone.
     #[test]
     fn readers_agree_with_a_naive_model(
         steps in steps(), events_max in 1u32..60, memory in 1u64..8_000, segment_kib in 64u64..66,

@@ -173,8 +173,8 @@ impl Hub {
         self.ended_connection(&filter, unanswered).await
     }
 
-    /// One connection of a subject by its id, open or recently closed. Any client may ask, so this asks the
-    /// one shard that has the connection, for a slot of it.
+    /// One connection of a subject by its id, open or recently closed. Any client may ask, so this
+    /// asks the one shard that has the connection, for a slot of it.
     ///
     /// # Errors
     /// That shard did not answer, or others did not that may have closed it.
@@ -205,8 +205,8 @@ impl Hub {
         self.ended_connection(&filter, unanswered).await
     }
 
-    /// A connection that is not open. It may have been closed while the shards were asked, so closed ones
-    /// are searched last.
+    /// A connection that is not open. It may have been closed while the shards were asked, so
+    /// closed ones are searched last.
     async fn ended_connection(
         &self,
         filter: &ConnectionFilter,
@@ -224,16 +224,16 @@ impl Hub {
         }
     }
 
-    /// A permit to list connections, for a client that is not an operator: a page of its connections looks at
-    /// those of all clients. `None` if none becomes free within a second.
+    /// A permit to list connections, for a client that is not an operator: a page of its
+    /// connections looks at those of all clients. `None` if none becomes free within a second.
     pub async fn list_permit(&self) -> Option<SemaphorePermit<'_>> {
         timeout(PAGE_TIME_MAX, self.0.subject_lists.acquire()).await.ok()?.ok()
     }
 }
 
 impl Hub {
-    /// Ends a connection by its number: a stream with a comment and a reconnection time, a waiting poll
-    /// with the answer of its deadline. False if there is no such connection.
+    /// Ends a connection by its number: a stream with a comment and a reconnection time, a waiting
+    /// poll with the answer of its deadline. False if there is no such connection.
     ///
     /// Cancelling it leaves open whether it is ended.
     ///

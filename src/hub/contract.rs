@@ -475,8 +475,8 @@ async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more
     hub.shut_down().await;
 }
 
-/// Between the failure and the end of the process, some milliseconds, publishers retry. A power cut in a file system of
-/// the tests found that they got a 201 for what was never written.
+/// Between the failure and the end of the process, some milliseconds, publishers retry. A power cut
+/// in a file system of the tests found that they got a 201 for what was never written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_no_answer_rests_on_what_was_not_written() {
     let storage = Storage::disk().await;

@@ -23,9 +23,9 @@ impl Hub {
     /// time; polls are answered. New subscriptions are refused from now on. So are publishes if
     /// events are only in memory: events acknowledged now would be lost. A stream ends once it has
     /// been sent every event, or with the window. Returns when no connection is left, or a little
-    /// after the window. If events are only in memory, clients may be between two polls with events to
-    /// come, so it answers polls for at least `limits.poll.drain_pause_ms` after such an answer, within
-    /// the window.
+    /// after the window. If events are only in memory, clients may be between two polls with events
+    /// to come, so it answers polls for at least `limits.poll.drain_pause_ms` after such an answer,
+    /// within the window.
     pub async fn drain(&self, window: Duration) {
         self.0.lifecycle.become_unready();
         // First: a poll that finds the drain begun has every acknowledged event shown to it.
@@ -41,8 +41,8 @@ impl Hub {
         }
     }
 
-    /// Waits while clients between two polls may come back for events that are gone with the process,
-    /// up to the window.
+    /// Waits while clients between two polls may come back for events that are gone with the
+    /// process, up to the window.
     async fn answer_next_polls(&self, window: Duration) {
         if self.0.log.outlives_process() {
             return;

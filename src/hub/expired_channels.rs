@@ -1,5 +1,5 @@
-//! Channels that a start does not create: all of their events so far are older than their retention. What they
-//! have lost is recorded for many of these events at once.
+//! Channels that a start does not create: all of their events so far are older than their
+//! retention. What they have lost is recorded for many of these events at once.
 
 use std::collections::HashMap;
 
@@ -22,8 +22,8 @@ struct Expired {
 }
 
 impl ExpiredChannels {
-    /// None, of a directory that remembers so many channels that it does not have. With more here the
-    /// result would depend on when they are recorded.
+    /// None, of a directory that remembers so many channels that it does not have. With more here
+    /// the result would depend on when they are recorded.
     pub(super) fn new(remembered_max: usize, now_ms: u64) -> Self {
         Self { channels: HashMap::new(), names_max: remembered_max.min(NAMES_MAX), now_ms }
     }
@@ -53,8 +53,8 @@ impl ExpiredChannels {
         }
     }
 
-    /// Has the directory know what they have lost, in the order of the log. Called before a channel is created
-    /// or evicted, which asks for it.
+    /// Has the directory know what they have lost, in the order of the log. Called before a channel
+    /// is created or evicted, which asks for it.
     pub(super) fn record(&mut self, directory: &Directory) {
         let mut lost: Vec<_> =
             self.channels.drain().map(|(name, expired)| (expired.last, name)).collect();

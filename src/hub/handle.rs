@@ -35,7 +35,8 @@ pub(super) struct HubParts {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<EventStore>,
     pub(super) log: Arc<Log>,
-    /// Which channels are transient, as the log on disk has noted. Its lock is held while rules change.
+    /// Which channels are transient, as the log on disk has noted. Its lock is held while rules
+    /// change.
     pub(super) transient: Mutex<TransientChannels>,
     /// With a log on disk.
     pub(super) log_reads: Option<Arc<LogReads>>,

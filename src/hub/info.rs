@@ -20,10 +20,10 @@ pub struct HubsCounted {
     pub hubs: u32,
     /// The age of the oldest report of another hub, in milliseconds.
     pub age_ms: u64,
-    /// Why subscribers may be missing: `backend_away`, `late` or `busy` if this hub is counted alone, and
-    /// `too_many_channels` if a hub has more channels or patterns than it reports, `settling` if hubs may not have
-    /// reported since the server was there again. None if all that hubs have
-    /// reported is counted.
+    /// Why subscribers may be missing: `backend_away`, `late` or `busy` if this hub is counted
+    /// alone, and `too_many_channels` if a hub has more channels or patterns than it reports,
+    /// `settling` if hubs may not have reported since the server was there again. None if all that
+    /// hubs have reported is counted.
     pub incomplete: Option<&'static str>,
 }
 
@@ -34,8 +34,9 @@ impl Hub {
         Some(self.0.registry.info(&entry, self.epoch()))
     }
 
-    /// One channel, if it exists, with its subscribers at all hubs that share the log, and how they were counted; the
-    /// latter is there only if the log is shared. Waits a second for the server at most.
+    /// One channel, if it exists, with its subscribers at all hubs that share the log, and how they
+    /// were counted; the latter is there only if the log is shared. Waits a second for the server
+    /// at most.
     pub async fn channel_at_all_hubs(
         &self,
         name: &ChannelName,
@@ -61,9 +62,9 @@ impl Hub {
         self.channels_where("", after, limit, |_| true).await
     }
 
-    /// As [`channels`](Self::channels), but only channels whose names begin with `prefix`, and that `wanted`
-    /// accepts. It examines a bounded number of names at a time, none of them without the prefix, and yields in
-    /// between. Cancelling it has no effect.
+    /// As [`channels`](Self::channels), but only channels whose names begin with `prefix`, and that
+    /// `wanted` accepts. It examines a bounded number of names at a time, none of them without the
+    /// prefix, and yields in between. Cancelling it has no effect.
     pub async fn channels_where(
         &self,
         prefix: &str,
@@ -139,8 +140,8 @@ impl Hub {
         self.0.log.shared().is_some_and(|shared| shared.following.is_away())
     }
 
-    /// Whether it loads the histories of a shared log anew, since it missed events or some were lost;
-    /// subscriptions wait meanwhile.
+    /// Whether it loads the histories of a shared log anew, since it missed events or some were
+    /// lost; subscriptions wait meanwhile.
     pub fn is_loading(&self) -> bool {
         self.0.log.shared().is_some_and(|shared| shared.following.is_loading())
     }

@@ -132,8 +132,8 @@ impl LogCounter {
         }
     }
 
-    /// The channel of an event which has not been added, unless retention would evict the event at once:
-    /// then the channel is not created for it. `None` if it is not the name of a channel.
+    /// The channel of an event which has not been added, unless retention would evict the event at
+    /// once: then the channel is not created for it. `None` if it is not the name of a channel.
     fn channel_of(
         &mut self,
         event: &LogEvent<'_>,
@@ -160,8 +160,8 @@ impl LogCounter {
         Some(Ok(None))
     }
 
-    /// When an event was accepted. A clock that was ahead has since been set back: a time that is still to
-    /// come counts as now, or nothing of then would expire in time.
+    /// When an event was accepted. A clock that was ahead has since been set back: a time that is
+    /// still to come counts as now, or nothing of then would expire in time.
     fn accepted_ms(&self, time_ms: u64) -> u64 {
         time_ms.min(self.now_ms)
     }
@@ -191,7 +191,8 @@ impl LogCounter {
         self.store.registry().directory().find_or_create(name, self.now_ms)
     }
 
-    /// Reopens the channels with the oldest tombstones past the cap, as the hub did before it ended.
+    /// Reopens the channels with the oldest tombstones past the cap, as the hub did before it
+    /// ended.
     fn expire_excess_tombstones(&mut self) {
         for entry in self.store.registry().tombstones().take_excess() {
             if let Some(index) = self.outlines.find(entry.name().as_str()) {

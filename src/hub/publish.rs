@@ -76,7 +76,8 @@ impl Hub {
         self.publish_traced(publication, None).await
     }
 
-    /// Publishes as [`publish`](Self::publish) does, and has the parts of it recorded, if it is traced.
+    /// Publishes as [`publish`](Self::publish) does, and has the parts of it recorded, if it is
+    /// traced.
     pub(crate) async fn publish_traced(
         &self,
         publication: Publication,

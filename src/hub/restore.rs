@@ -75,8 +75,8 @@ pub(super) enum RestoreError {
     Channels(#[from] DirectoryFull),
 }
 
-/// Opens the log, and reads all of it. Its events are counted; the newest ones, up to the ceiling of memory,
-/// are then read once more and stay there. Blocks.
+/// Opens the log, and reads all of it. Its events are counted; the newest ones, up to the ceiling
+/// of memory, are then read once more and stay there. Blocks.
 pub(super) fn restore(
     options: &DiskOptions,
     limits: &Limits,

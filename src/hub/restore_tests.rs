@@ -1,5 +1,5 @@
-//! A log is counted at a start, and most of its events are never made: what comes of it is held against a start
-//! that makes them all and shows them one after the other.
+//! A log is counted at a start, and most of its events are never made: what comes of it is held
+//! against a start that makes them all and shows them one after the other.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
@@ -372,7 +372,8 @@ impl Loader {
         }
     }
 
-    /// Reopens the channels with the oldest tombstones past the cap, as the hub did before it ended.
+    /// Reopens the channels with the oldest tombstones past the cap, as the hub did before it
+    /// ended.
     fn expire_excess_tombstones(&self) {
         for entry in self.store.registry().tombstones().take_excess() {
             self.store.reopen(&entry);

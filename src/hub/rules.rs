@@ -12,8 +12,8 @@ use crate::core::{ChannelPolicies, ChannelRule, Limits};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RulesError {
-    /// More rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max) allows. The
-    /// number is limited because each new channel is matched with all rules.
+    /// More rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max) allows.
+    /// The number is limited because each new channel is matched with all rules.
     #[error("{rules} rules for channels are more than {rules_max}")]
     TooMany {
         /// How many rules there are.
@@ -40,12 +40,12 @@ impl Hub {
         self.set(None, rules).await
     }
 
-    /// Replaces the rules as [`set_channel_rules`](Self::set_channel_rules) does, and those limits that
-    /// are read again for each request and channel: all of [`poll`](Limits::poll); of
-    /// [`history`](Limits::history) those of one channel; of [`channels`](Limits::channels) the rate of
-    /// events; of [`connections`](Limits::connections) the slow-reader policy, the age and the number
-    /// of subscriptions; of [`publish`](Limits::publish) the body and the batch. The others
-    /// stay as they are.
+    /// Replaces the rules as [`set_channel_rules`](Self::set_channel_rules) does, and those limits
+    /// that are read again for each request and channel: all of [`poll`](Limits::poll); of
+    /// [`history`](Limits::history) those of one channel; of [`channels`](Limits::channels) the
+    /// rate of events; of [`connections`](Limits::connections) the slow-reader policy, the age and
+    /// the number of subscriptions; of [`publish`](Limits::publish) the body and the batch. The
+    /// others stay as they are.
     ///
     /// # Errors
     /// As of `set_channel_rules`; then the old limits stay too.

@@ -39,7 +39,8 @@ pub(super) async fn open_shared(
                     tracing::warn!(
                         backend = %address,
                         error = &error as &dyn Error,
-                        "cannot load the shared log; the hub starts once its server can be used; retrying"
+                        "cannot load the shared log; the hub starts once its server can be used; \
+                         retrying"
                     );
                 }
                 attempts += 1;

@@ -40,8 +40,8 @@ impl ThrottledLogs {
         if let Some(times) = self.foreign.due() {
             tracing::warn!(
                 times,
-                "clients come with positions of a hub that was started later and has a log of its own; \
-                 behind one balancer each loses the events of the other: share one log (--backend)"
+                "clients come with positions of a hub that was started later and has a log of its \
+                 own; behind one balancer each loses the events of the other: share one log (--backend)"
             );
         }
     }

@@ -1,5 +1,5 @@
-//! Everything but deadlines goes on without a look at the deadlines: they are a minute apart here, and a
-//! wait that misses its wake-up lasts that long.
+//! Everything but deadlines goes on without a look at the deadlines: they are a minute apart here,
+//! and a wait that misses its wake-up lasts that long.
 
 use std::{
     future::Future,

@@ -1,8 +1,8 @@
 //! The SSE text of an event within its chunk of HTTP/1.1, encoded once and shared as [`Bytes`].
 //!
 //! Field order is `event`, `retry`, `data` (a line each), `id`. The id comes last, so everything
-//! before it is encoded by the publisher's task and only the id, and the size of the chunk, by the log.
-//! Source: WHATWG HTML, section 9.2 "Server-sent events".
+//! before it is encoded by the publisher's task and only the id, and the size of the chunk, by the
+//! log. Source: WHATWG HTML, section 9.2 "Server-sent events".
 
 use std::{borrow::Cow, io::Write as _};
 
@@ -81,8 +81,8 @@ impl Draft {
         u32::try_from(text.len() - 1).ok().filter(|_| is_valid)
     }
 
-    /// What [`from_parts`](Self::from_parts) takes: the text, the length of its type, and where its data
-    /// begins.
+    /// What [`from_parts`](Self::from_parts) takes: the text, the length of its type, and where its
+    /// data begins.
     pub fn parts(&self) -> (&[u8], u16, u32) {
         (&self.bytes[CHUNK_HEAD_BYTES..], self.type_len, self.data.0)
     }
@@ -165,8 +165,8 @@ impl Frame {
         head.lines().find_map(|line| line.strip_prefix("retry: ")?.parse().ok())
     }
 
-    /// What the log keeps of it: the text without its id, the length of its type, and where its data
-    /// begins.
+    /// What the log keeps of it: the text without its id, the length of its type, and where its
+    /// data begins.
     pub fn draft_parts(&self) -> (&[u8], u16, u32) {
         (&self.text()[..self.data.1 as usize + 1], self.type_len, self.data.0)
     }

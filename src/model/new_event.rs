@@ -70,8 +70,8 @@ pub struct NewEvent {
     pub data: String,
     /// The type; `None` is a plain message.
     pub event_type: Option<EventType>,
-    /// A reconnection time for the receivers, in milliseconds; [`RETRY_MS_MAX`] at most, if it comes
-    /// over HTTP.
+    /// A reconnection time for the receivers, in milliseconds; [`RETRY_MS_MAX`] at most, if it
+    /// comes over HTTP.
     pub retry_ms: Option<u32>,
 }
 

@@ -30,10 +30,11 @@ impl<E: EventEncoding> Framing for E {
         EventEncoding::name(self)
     }
 
-    /// The first block has no data, so it is not an event: it sets the client's reconnection time and
-    /// position. Many clients forget an id without data, so `visnyk.hello` has it too. Behind a gap the
-    /// client moves on with the gap event, and nothing before has an id: should the connection break
-    /// before it, the client comes back from the position that it had, and gets the gap again.
+    /// The first block has no data, so it is not an event: it sets the client's reconnection time
+    /// and position. Many clients forget an id without data, so `visnyk.hello` has it too. Behind a
+    /// gap the client moves on with the gap event, and nothing before has an id: should the
+    /// connection break before it, the client comes back from the position that it had, and gets
+    /// the gap again.
     fn preamble(&self, preamble: &Preamble<'_>, out: &mut Vec<u8>) {
         let Preamble { comment, retry_ms, position, connection, truncated, gap } = *preamble;
         out.extend_from_slice(b": visnyk\n");

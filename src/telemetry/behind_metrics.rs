@@ -1,5 +1,5 @@
-//! How many connections are behind, by why they are, and how far they lag. Shards count both every second or so,
-//! not when it changes.
+//! How many connections are behind, by why they are, and how far they lag. Shards count both every
+//! second or so, not when it changes.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,

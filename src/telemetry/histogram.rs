@@ -1,5 +1,5 @@
-//! Histograms whose observations are two relaxed additions: a publish or a round makes some, and none
-//! takes a lock.
+//! Histograms whose observations are two relaxed additions: a publish or a round makes some, and
+//! none takes a lock.
 
 use std::{
     fmt,
@@ -109,8 +109,8 @@ impl Counts {
         Self { bounds: self.bounds, counts }
     }
 
-    /// The size that so many percent of the observations do not exceed, interpolated within its bucket;
-    /// of the bucket without a bound, the bound below it. `None` without observations.
+    /// The size that so many percent of the observations do not exceed, interpolated within its
+    /// bucket; of the bucket without a bound, the bound below it. `None` without observations.
     pub(super) fn percentile(&self, percent: u64) -> Option<u64> {
         let all: u64 = self.counts.iter().sum();
         let rank = (all * percent).div_ceil(100).max(1);

@@ -28,7 +28,8 @@ struct Wanted {
 
 impl Wanted {
     fn parse(&self) -> Result<EnvFilter, ParseError> {
-        // The access log has a setting of its own. What the filter says of it itself comes later, and counts.
+        // The access log has a setting of its own. What the filter says of it itself comes later,
+        // and counts.
         let text = format!("{ACCESS}=info,{}", self.filter.as_str());
         let filter = EnvFilter::builder().parse(&text)?;
         if !self.is_debugging || filter.max_level_hint() == Some(LevelFilter::TRACE) {
@@ -53,8 +54,8 @@ pub(super) fn layer(
     Ok((layer, can_change))
 }
 
-/// Logs by another filter from now on, and without what [`toggle_debug`] added. False if the process
-/// does not log by [`init_logs`](super::init_logs).
+/// Logs by another filter from now on, and without what [`toggle_debug`] added. False if the
+/// process does not log by [`init_logs`](super::init_logs).
 pub fn set_log_level(filter: LogFilter) -> bool {
     change(|wanted| *wanted = Wanted { filter, is_debugging: false }).is_some()
 }

@@ -81,8 +81,8 @@ impl LogQueue {
             if !is_written {
                 self.dropped.inc_by(count);
             }
-            // A writer that fails would refuse the report too, and that would be reported in turn. The
-            // report is queued before `flush` can find the queue empty.
+            // A writer that fails would refuse the report too, and that would be reported in turn.
+            // The report is queued before `flush` can find the queue empty.
             let dropped = self.dropped.get();
             if is_written && mem::replace(&mut reported, dropped) < dropped {
                 tracing::warn!(

@@ -46,11 +46,12 @@ impl LogFormat {
 /// Sends the process's tracing events to stderr, and its panics as such events. Once per process.
 ///
 /// A thread of its own writes them, and nothing else waits for stderr: see
-/// [`flush_logs`](super::flush_logs). Past `queue_bytes_max` bytes that wait for it, lines are dropped
-/// and counted.
+/// [`flush_logs`](super::flush_logs). Past `queue_bytes_max` bytes that wait for it, lines are
+/// dropped and counted.
 ///
 /// # Errors
-/// If `level` is not a [`LogFilter`](super::LogFilter), there is no thread to write, or the process logs already.
+/// If `level` is not a [`LogFilter`](super::LogFilter), there is no thread to write, or the process
+/// logs already.
 pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), LogsError> {
     use tracing_subscriber::fmt::layer;
     use tracing_subscriber::prelude::*;

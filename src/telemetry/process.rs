@@ -1,5 +1,5 @@
-//! Figures of the process, under the names that all exporters have for them. They are read when they
-//! are asked for.
+//! Figures of the process, under the names that all exporters have for them. They are read when
+//! they are asked for.
 
 use std::{
     fmt, fs,
@@ -114,8 +114,8 @@ fn field(stat: &str, number: usize) -> Option<f64> {
     behind_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// What the kernel shows times in, on x86-64 and aarch64 alike (`USER_HZ`). To ask for it by the auxiliary
-/// vector ends a process under valgrind.
+/// What the kernel shows times in, on x86-64 and aarch64 alike (`USER_HZ`). To ask for it by the
+/// auxiliary vector ends a process under valgrind.
 const TICKS_PER_S: f64 = 100.0;
 const UTIME: usize = 14;
 const STIME: usize = 15;

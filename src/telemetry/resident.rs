@@ -1,7 +1,7 @@
 //! The memory of this process.
 
-/// Bytes of memory that the process has, shared libraries included; `None` where the system does not
-/// say.
+/// Bytes of memory that the process has, shared libraries included; `None` where the system does
+/// not say.
 pub fn resident_bytes() -> Option<u64> {
     // A file of the kernel's, which does not block.
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;

@@ -1,4 +1,5 @@
-//! One sample of the hub's figures: what they are at its end, and what happened since the one before.
+//! One sample of the hub's figures: what they are at its end, and what happened since the one
+//! before.
 
 use super::{
     BehindCounts, Metrics,
@@ -48,8 +49,8 @@ pub struct Sample {
     rejections: [u32; REJECTIONS_LEN],
 }
 
-/// Two percentiles of times, in nanoseconds. They are read from the buckets of a histogram, whose bounds
-/// are a factor of two to two and a half apart up to a second, by interpolation.
+/// Two percentiles of times, in nanoseconds. They are read from the buckets of a histogram, whose
+/// bounds are a factor of two to two and a half apart up to a second, by interpolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percentiles {
     /// Half of the times are no longer.
@@ -126,8 +127,8 @@ impl Sample {
 }
 
 impl Reading {
-    /// The counters as they are now: at `at_ms` by the wall clock, and `clock_ms` by one that never goes
-    /// back.
+    /// The counters as they are now: at `at_ms` by the wall clock, and `clock_ms` by one that never
+    /// goes back.
     pub fn take(metrics: &Metrics, at_ms: u64, clock_ms: u64) -> Self {
         let mut rejections = [0; REJECTIONS_LEN];
         let counts = rejections_of(metrics)

@@ -99,7 +99,8 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     // Only the names of lost events are compared, and no event is lost: the entries limit a step.
     let mut resume = begin(&start, 5);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
-    // A loss that the reader does not know of is found when it reads, and by a subscription that begins.
+    // A loss that the reader does not know of is found when it reads, and by a subscription that
+    // begins.
     log.evict("c/x7");
     assert_eq!(log.until_loss(&many, &mut resume.reader, Seq(1)), Seq(12));
     assert_eq!(begin(&start, 5).gap.expect("a gap").reason, GapReason::Evicted);

@@ -173,8 +173,8 @@ fn subscription(pattern: &str) -> Subscription {
     Subscription::new([selector], [], 1).expect("a subscription")
 }
 
-/// A log with one event for each of these names, followed by so many others that none of them is in the
-/// journal any more.
+/// A log with one event for each of these names, followed by so many others that none of them is in
+/// the journal any more.
 fn log_of(channels: &[&str]) -> Log {
     let log = Log::new();
     channels.iter().for_each(|name| log.say(name));

@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl EventStore {
-    /// All that a reader or retention could see of these channels, and of the others in the directory.
+    /// All that a reader or retention could see of these channels, and of the others in the
+    /// directory.
     pub(crate) fn snapshot(&self, names: &[ChannelName]) -> String {
         let mut text = format!(
             "head {:?}, {} bytes, unloaded {:?}, log {:?}\n",

@@ -86,7 +86,8 @@ fn a_start_search_that_the_journal_overtakes_goes_on_in_the_channels() {
 
 #[test]
 fn a_channel_evicted_during_a_start_search_is_a_loss_at_any_step() {
-    // The steps look at the named channels, then at the names, three at a time, then at evicted channels.
+    // The steps look at the named channels, then at the names, three at a time, then at evicted
+    // channels.
     for (looks, forgets) in (0..5).flat_map(|looks| [(looks, false), (looks, true)]) {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let start = Start::At(log.0.position(Seq(1)));
@@ -173,7 +174,8 @@ fn what_is_published_during_a_start_search_is_received_after_it() {
     for looks in 0..5 {
         let log = log_of(&["m", "n", "o", "p", "q", "r", "s"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
-            // To new channels before and behind the name that the walk has come to, and to an old one.
+            // To new channels before and behind the name that the walk has come to, and to an old
+            // one.
             ["a", "zz", "n"].iter().for_each(|name| log.say(name));
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));

@@ -231,8 +231,8 @@ pub(super) fn connection_id(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// The subject whose connections the client reads; `None` stands for all connections. An admin, and a
-/// client without a subject, read all.
+/// The subject whose connections the client reads; `None` stands for all connections. An admin, and
+/// a client without a subject, read all.
 fn subject_read(context: &Context<'_>) -> Option<Arc<str>> {
     context.identity.subject().filter(|_| !context.identity.is_admin()).cloned()
 }

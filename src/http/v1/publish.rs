@@ -23,9 +23,9 @@ use crate::{
     model::{ChannelName, EventType, NewEvent, RETRY_MS_MAX},
 };
 
-/// A publish, which is authorized in up to two steps. Before the body is read it is authorized for the
-/// channel in the path or query, so that an unauthorized client sends no body. A batch whose lines name
-/// channels is then authorized for all of them.
+/// A publish, which is authorized in up to two steps. Before the body is read it is authorized for
+/// the channel in the path or query, so that an unauthorized client sends no body. A batch whose
+/// lines name channels is then authorized for all of them.
 pub(in crate::http) enum Publish {
     Unread(Unread),
     Read(Read),

@@ -1,4 +1,5 @@
-//! `GET /v1/samples`: the hub's figures of the last 15 minutes, with a sample for every five seconds.
+//! `GET /v1/samples`: the hub's figures of the last 15 minutes, with a sample for every five
+//! seconds.
 
 use axum::{Json, response::IntoResponse};
 use serde_json::{Map, Value, json};

@@ -1,5 +1,5 @@
-//! Where reads of the disk meet what else a hub does: closed channels, types, readers that pause, many
-//! channels, reads that are cancelled.
+//! Where reads of the disk meet what else a hub does: closed channels, types, readers that pause,
+//! many channels, reads that are cancelled.
 
 use super::*;
 use crate::model::{EventKind, EventType};

@@ -1,4 +1,5 @@
-//! Transient channels beside history beyond memory: theirs is in memory alone, that of the others is not.
+//! Transient channels beside history beyond memory: theirs is in memory alone, that of the others
+//! is not.
 
 use super::*;
 use crate::{core::ChannelRule, model::ChannelPattern};

@@ -1,7 +1,7 @@
 //! The fields `traceparent` and `tracestate` of a request. Source: W3C Trace Context, Level 1.
 //!
-//! A `traceparent` that is malformed, or there twice, is treated as if it were not there. A `tracestate`
-//! that is malformed is left out, and the `traceparent` counts.
+//! A `traceparent` that is malformed, or there twice, is treated as if it were not there. A
+//! `tracestate` that is malformed is left out, and the `traceparent` counts.
 
 use std::sync::Arc;
 

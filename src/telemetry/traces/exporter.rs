@@ -1,8 +1,8 @@
 //! Exports spans to a collector by OTLP/HTTP, one request at a time, on a task of its own.
 //!
-//! A collector that is away, slow or busy delays nothing but exports: spans wait in a bounded queue,
-//! and what does not fit there is dropped. A batch is tried again after a failure that may pass (OTLP,
-//! "OTLP/HTTP Response"), for as long as [`RETRY_MAX`].
+//! A collector that is away, slow or busy delays nothing but exports: spans wait in a bounded
+//! queue, and what does not fit there is dropped. A batch is tried again after a failure that may
+//! pass (OTLP, "OTLP/HTTP Response"), for as long as [`RETRY_MAX`].
 
 use std::{
     io,
@@ -161,8 +161,8 @@ impl Run {
         }
     }
 
-    /// Delivers a batch, with further attempts after failures that may pass. The hub's end leaves one
-    /// more.
+    /// Delivers a batch, with further attempts after failures that may pass. The hub's end leaves
+    /// one more.
     async fn deliver(&mut self, body: Bytes, count: u64) {
         let queue = Arc::clone(&self.spans);
         let mut batch = Batch { spans: &queue, count, reason: "end" };

@@ -1,8 +1,9 @@
 //! Traces of publishes: which are sampled, what their spans say, and how they get to a collector
 //! (docs/adr/048-traces.md).
 //!
-//! A sampled publish carries a [`PublishTrace`] along; each stage records its span there when it ends.
-//! Spans wait in a bounded queue, from which one task exports them. Nothing waits for that task.
+//! A sampled publish carries a [`PublishTrace`] along; each stage records its span there when it
+//! ends. Spans wait in a bounded queue, from which one task exports them. Nothing waits for that
+//! task.
 
 mod collector;
 mod context;

@@ -40,7 +40,8 @@ impl<'a> OpenSpan<'a> {
         Self::begin(trace, Part::Step(step), Vec::new())
     }
 
-    /// Records that it ends now, with what else is known of it; `error` says why it failed, in a word.
+    /// Records that it ends now, with what else is known of it; `error` says why it failed, in a
+    /// word.
     pub fn end(
         mut self,
         attributes: impl IntoIterator<Item = (&'static str, Value)>,

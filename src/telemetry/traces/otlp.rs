@@ -1,5 +1,6 @@
-//! The JSON of OTLP: spans as a collector takes them. Source: OTLP 1.x, "JSON Protobuf Encoding", and
-//! `opentelemetry/proto/trace/v1/trace.proto`. Ids are hexadecimal there, 64-bit numbers are texts.
+//! The JSON of OTLP: spans as a collector takes them. Source: OTLP 1.x, "JSON Protobuf Encoding",
+//! and `opentelemetry/proto/trace/v1/trace.proto`. Ids are hexadecimal there, 64-bit numbers are
+//! texts.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};

@@ -25,8 +25,8 @@ pub struct Tracer {
 pub struct Sampling {
     /// How many of a million that belong to no trace of their client's.
     pub per_million: u32,
-    /// Whether the sampled flag of a client's trace decides for its publishes; otherwise they are as any
-    /// other.
+    /// Whether the sampled flag of a client's trace decides for its publishes; otherwise they are
+    /// as any other.
     pub follows_parent: bool,
     /// Spans a second, of all publishes together.
     pub spans_per_s_max: u32,

@@ -86,7 +86,8 @@ async fn a_fresh_token_lets_a_stream_go_on() {
     assert_eq!(answer.status, 204, "{answer:?}");
     let shown = ask_with(&hub, &fresh, "GET", &format!("/v1/connections/{id}"), "").await.json();
     assert_eq!(shown["identity"], "ann");
-    // Past the first token's end, since a stream that was to last longer has ended, it still receives.
+    // Past the first token's end, since a stream that was to last longer has ended, it still
+    // receives.
     assert!(later.block().await.contains("visnyk.token_expired"));
     let published = ask_with(&hub, &fresh, "POST", "/v1/channels/a/events", "later").await;
     assert_eq!(published.status, 201, "{published:?}");

@@ -270,7 +270,8 @@ fn is_nowhere(secret: &str, texts: &[(&str, &str)]) {
     }
 }
 
-/// The head of a GET of HTTP/2: literals without a table or Huffman's code (RFC 7541, section 6.2.2).
+/// The head of a GET of HTTP/2: literals without a table or Huffman's code (RFC 7541, section
+/// 6.2.2).
 fn http2_head(scheme: &str, authority: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let pseudo =
         [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", path)];

@@ -187,7 +187,8 @@ async fn everything_in_one_segment() {
     assert_eq!(wire.answer().await.json()["message"], "3");
     let answer = wire.answer().await.json();
     assert_eq!(answer["message"], "3");
-    // Event 3 of the log is the first of `default`; the rest of an id is a time in whole milliseconds.
+    // Event 3 of the log is the first of `default`; the rest of an id is a time in whole
+    // milliseconds.
     assert_eq!(answer["id"].as_u64().expect("a number") % 1_000, 3);
     wire.stream_head().await;
     assert!(wire.block().await.starts_with("data: 1\n"));

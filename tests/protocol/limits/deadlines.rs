@@ -1,5 +1,5 @@
-//! Nothing but deadlines waits until they are looked at: `limits.connections.deadline_check_ms` is a
-//! minute here, and no test waits that long.
+//! Nothing but deadlines waits until they are looked at: `limits.connections.deadline_check_ms` is
+//! a minute here, and no test waits that long.
 
 use tokio::task::JoinSet;
 

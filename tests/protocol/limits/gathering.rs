@@ -1,5 +1,5 @@
-//! `limits.publish.gather_max_ms`: a shard that is busy all the time lets events gather, and no longer
-//! once the load is over. Each subscriber has all events in order meanwhile.
+//! `limits.publish.gather_max_ms`: a shard that is busy all the time lets events gather, and no
+//! longer once the load is over. Each subscriber has all events in order meanwhile.
 
 use std::sync::{
     Arc,

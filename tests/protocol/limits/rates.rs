@@ -23,7 +23,8 @@ fn batch(target: &str, channels: &[&str]) -> String {
     request("POST", target, &[("Content-Type", "application/x-ndjson")], &lines)
 }
 
-/// Sends the same again until it is refused: on a slow machine, time gives something back meanwhile.
+/// Sends the same again until it is refused: on a slow machine, time gives something back
+/// meanwhile.
 async fn until_refused(hub: &Hub, source: &str, bytes: String) -> Answer {
     for _ in 0..500 {
         let answer = send_from(hub, source, bytes.clone()).await;

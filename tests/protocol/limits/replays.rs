@@ -92,8 +92,8 @@ async fn a_client_that_does_not_read_its_earlier_answer_gives_its_replay_permit_
     let ping = request("GET", "/healthz", &[], "");
     let earliest = [("Last-Event-ID", "earliest")];
     let resume = request("GET", "/v1/events?channel=a", &earliest, "");
-    // Answers that are not read, of as many bytes as kernels take and then some, before a resume. In
-    // some of the steps its head is due while the last of them wait in the hub.
+    // Answers that are not read, of as many bytes as kernels take and then some, before a resume.
+    // In some of the steps its head is due while the last of them wait in the hub.
     let mut silent: Vec<TcpStream> = Vec::new();
     for pings in 40..=300 {
         let socket = TcpSocket::new_v4().expect("a socket");

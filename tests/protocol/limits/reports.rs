@@ -10,8 +10,8 @@ use super::{
     wire::{PATIENCE, Wire, ask, get, hub, metric, publish, request},
 };
 
-/// Checks that the log has no more lines about something than there were seconds since it began, and
-/// the first.
+/// Checks that the log has no more lines about something than there were seconds since it began,
+/// and the first.
 #[track_caller]
 pub(crate) fn logged_seldom(hub: &Hub, about: &str, begun: Instant) {
     let (log, took) = (hub.stderr(), begun.elapsed());

@@ -123,8 +123,8 @@ async fn a_drain_is_seen_and_afterwards_an_event_source_gets_a_time_to_come_back
         let mut wire = Wire::at(proxy.address()).await;
         wire.send(request("GET", "/v1/poll?channel=a", &[], "")).await;
         assert_eq!(wire.answer().await.status, 503, "{kind:?}");
-        // 503 says that nothing was published. nginx and Caddy do not know whether a publish was sent before
-        // the connection broke; the others give another status then.
+        // 503 says that nothing was published. nginx and Caddy do not know whether a publish was
+        // sent before the connection broke; the others give another status then.
         let mut wire = Wire::at(proxy.address()).await;
         wire.send(request("POST", "/v1/channels/a/events", &[], "late")).await;
         let expected = if matches!(kind, Kind::Nginx | Kind::Caddy) { 504 } else { 503 };
@@ -143,8 +143,8 @@ async fn a_drain_is_seen_and_afterwards_an_event_source_gets_a_time_to_come_back
     }
 }
 
-/// The documented 90 s, the longest poll and the heartbeat, each at a fifteenth; and a time that cuts, to see that
-/// it is what the configuration says that keeps them.
+/// The documented 90 s, the longest poll and the heartbeat, each at a fifteenth; and a time that
+/// cuts, to see that it is what the configuration says that keeps them.
 #[tokio::test]
 async fn the_documented_times_cut_no_poll_and_no_quiet_stream() {
     const SCALE: u64 = 15;

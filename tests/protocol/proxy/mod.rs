@@ -1,4 +1,5 @@
-//! Proxies of Debian's in front of the hub, as docs/deploying.md has them, and nginx with nothing set at all.
+//! Proxies of Debian's in front of the hub, as docs/deploying.md has them, and nginx with nothing
+//! set at all.
 //!
 //! `tests/run` installs them. Each test starts its own, with a folder, a port and a configuration
 //! of its own; the system's services are left alone.

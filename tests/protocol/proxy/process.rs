@@ -46,7 +46,8 @@ impl ProxyProcess {
         Self::start(write, command).await
     }
 
-    /// Starts what `command` makes of the folder, once `write` has put the configuration for an address there.
+    /// Starts what `command` makes of the folder, once `write` has put the configuration for an
+    /// address there.
     pub(crate) async fn start(
         write: impl Fn(&Path, SocketAddr),
         command: impl Fn(&Path) -> Command,

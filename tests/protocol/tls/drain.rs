@@ -25,7 +25,8 @@ async fn http2_clients_between_two_polls_get_what_was_acknowledged() {
     hub.signal(Signal::TERM).expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
 
-    // Its connection is closed, so it opens another one. A GOAWAY comes there only after the request.
+    // Its connection is closed, so it opens another one. A GOAWAY comes there only after the
+    // request.
     let mut raw = Raw::connect(hub.address(), &[]).await;
     raw.send(&raw::frame(raw::PING, 0, 0, b"question")).await.expect("it reads");
     loop {

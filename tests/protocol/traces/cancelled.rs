@@ -1,5 +1,6 @@
-//! Publishes whose clients go away before the answer. Over HTTP/2 their requests end, and their spans say so; over
-//! HTTP/1.1 the hub does not look, since a client may have shut down its sending side alone.
+//! Publishes whose clients go away before the answer. Over HTTP/2 their requests end, and their
+//! spans say so; over HTTP/1.1 the hub does not look, since a client may have shut down its sending
+//! side alone.
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
 use visnyk_loadtest::RedisServer;
@@ -14,8 +15,8 @@ use crate::{support::TestHub, tls::Client};
 const REQUEST: &str = "POST /v1/channels/{channel}/events";
 const CANCELLED: &str = "visnyk_publishes_cancelled_total";
 
-/// Begins a publish over HTTP/2, in a client's trace, until the hub has its body; with it there are so many bytes of
-/// bodies. The request is reset when the task is aborted.
+/// Begins a publish over HTTP/2, in a client's trace, until the hub has its body; with it there are
+/// so many bytes of bodies. The request is reset when the task is aborted.
 async fn begin_publish(hub: &TestHub, channel: &str, bodies_bytes: u32) -> JoinHandle<()> {
     let client = Client::h2c(hub.address()).await;
     let target = format!("/v1/channels/{channel}/events");
