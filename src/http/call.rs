@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use axum::http::{Method, request::Parts};
+use axum::{
+    http::{Method, request::Parts},
+    response::IntoResponse,
+};
 
 use super::{
     Problem, authorization::Action, handoff::Outcome, request_id::RequestId, state::HttpState,
@@ -65,6 +68,13 @@ impl Context<'_> {
             Some(subject) => Some(Source::Subject(Arc::clone(subject))),
             None => self.client.map(Source::Client),
         }
+    }
+}
+
+impl<C> Next<C> {
+    /// The call is over, with this response.
+    pub(super) fn response(response: impl IntoResponse) -> Self {
+        Self::Done(Outcome::Response(response.into_response()))
     }
 }
 

@@ -1,12 +1,11 @@
 //! The fault hook, by which a test crashes an actor. It is served only if the settings turn it on.
 
-use axum::{http::StatusCode, response::IntoResponse};
+use axum::http::StatusCode;
 
 use super::{
     Problem,
     authorization::Action,
     call::{Call, Context, Next},
-    handoff::Outcome,
     params::{Query, channel_name, path_parameter},
 };
 use crate::hub::Fault;
@@ -44,6 +43,6 @@ impl Call for Plant {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         context.state.hub.plant_fault(self.0);
-        Ok(Outcome::Response(StatusCode::ACCEPTED.into_response()).into())
+        Ok(Next::response(StatusCode::ACCEPTED))
     }
 }

@@ -10,7 +10,6 @@ use super::{
     Problem, Role,
     authorization::Action,
     call::{Call, Context, Next},
-    handoff::Outcome,
     state::HttpState,
 };
 
@@ -63,8 +62,7 @@ impl Call for Metrics {
         })?;
         // `Vary`, since the format depends on the request.
         let headers = [(header::CONTENT_TYPE, media_type), (header::VARY, "Accept")];
-        let response = (headers, text).into_response();
-        Ok(Outcome::Response(response).into())
+        Ok(Next::response((headers, text)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/v1/channels`: lists channels, shows one, closes one.
 
-use axum::{Json, http::StatusCode, response::IntoResponse};
+use axum::{Json, http::StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,7 +8,6 @@ use crate::{
         Problem,
         authorization::{Action, may_read},
         call::{Call, Context, Next},
-        handoff::Outcome,
         params::{Query, channel_in_path},
     },
     hub::{ChannelInfo, HubsCounted},
@@ -49,7 +48,7 @@ impl Call for List {
         if let Some(last) = next {
             page["next"] = last.channel.as_str().into();
         }
-        Ok(Outcome::Response(Json(page).into_response()).into())
+        Ok(Next::response(Json(page)))
     }
 }
 
@@ -80,7 +79,7 @@ impl Call for Show {
                         shown["counted"]["reason"] = why.into();
                     }
                 }
-                Ok(Outcome::Response(Json(shown).into_response()).into())
+                Ok(Next::response(Json(shown)))
             }
             None => {
                 let detail = format!("there is no channel `{name}`");
@@ -108,7 +107,7 @@ impl Call for Close {
         context.state.hub.close_channel(&self.0).await?;
         let by = context.identity.subject().map(AsRef::<str>::as_ref);
         tracing::info!(channel = self.0.as_str(), by, "an administrator closed a channel");
-        Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
+        Ok(Next::response(StatusCode::NO_CONTENT))
     }
 }
 

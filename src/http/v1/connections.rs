@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, http::StatusCode, response::IntoResponse};
+use axum::{Json, http::StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::samples::behind_json;
@@ -12,7 +12,6 @@ use crate::{
         Problem,
         authorization::Action,
         call::{Call, Context, Next},
-        handoff::Outcome,
         params::{Query, channel_name, path_parameter},
     },
     hub::{
@@ -109,7 +108,7 @@ impl Call for List {
         if !unanswered.is_empty() {
             page["unanswered_shards"] = unanswered.into();
         }
-        Ok(Outcome::Response(Json(page).into_response()).into())
+        Ok(Next::response(Json(page)))
     }
 }
 
@@ -145,8 +144,7 @@ impl Call for Show {
             // A client with a subject must not learn whether another subject's connection exists.
             Ok(Some(found)) if subject.is_none() || found.subject == subject => {
                 let node = &context.state.settings.node;
-                let json = connection_json(&found, hub, node);
-                Ok(Outcome::Response(Json(json).into_response()).into())
+                Ok(Next::response(Json(connection_json(&found, hub, node))))
             }
             Ok(_) => {
                 let detail = format!("there is no connection `{text}`, nor did one end lately");
@@ -191,7 +189,7 @@ impl Call for End {
                     by,
                     "an administrator ended a connection"
                 );
-                Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
+                Ok(Next::response(StatusCode::NO_CONTENT))
             }
             Ok(false) => {
                 // The connection may have ended since it was looked up.

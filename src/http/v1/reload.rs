@@ -1,13 +1,12 @@
 //! `POST /v1/reload`: reloads the settings of the running hub.
 
-use axum::{Json, http::StatusCode, response::IntoResponse};
+use axum::{Json, http::StatusCode};
 use serde_json::json;
 
 use crate::http::{
     Problem, ReloadRefusal, Reloaded,
     authorization::Action,
     call::{Call, Context, Next},
-    handoff::Outcome,
     params::Query,
 };
 
@@ -32,8 +31,8 @@ impl Call for Reload {
             return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
         };
         let Reloaded { changed, needs_restart } = reloads.reload().await.map_err(problem)?;
-        let answer = Json(json!({ "changed": changed, "needs_restart": needs_restart }));
-        Ok(Outcome::Response(answer.into_response()).into())
+        let answer = json!({ "changed": changed, "needs_restart": needs_restart });
+        Ok(Next::response(Json(answer)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `POST /v1/connections/{id}/token`: a fresh token for an open stream.
 
-use axum::{http::StatusCode, response::IntoResponse};
+use axum::http::StatusCode;
 
 use super::connections::connection_id;
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
         authentication::until_ms,
         authorization::Action,
         call::{Call, Context, Next},
-        handoff::Outcome,
         params::path_parameter,
     },
     hub::Renewal,
@@ -40,9 +39,7 @@ impl Call for Renew {
             None => Some(Renewal::NoSuchConnection),
         };
         match renewal {
-            Some(Renewal::Renewed) => {
-                Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
-            }
+            Some(Renewal::Renewed) => Ok(Next::response(StatusCode::NO_CONTENT)),
             Some(Renewal::Ended) => {
                 let detail =
                     "the token does not allow all that the connection receives; it is ended";

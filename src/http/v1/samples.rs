@@ -1,7 +1,7 @@
 //! `GET /v1/samples`: the hub's figures of the last 15 minutes, with a sample for every five
 //! seconds.
 
-use axum::{Json, response::IntoResponse};
+use axum::Json;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
         Problem,
         authorization::Action,
         call::{Call, Context, Next},
-        handoff::Outcome,
         params::Query,
     },
     hub::{Percentiles, SAMPLE_INTERVAL, SAMPLES_MAX, Sample},
@@ -42,7 +41,7 @@ impl Call for List {
         let interval_ms = SAMPLE_INTERVAL.as_millis() as u64;
         let json =
             json!({ "interval_ms": interval_ms, "samples_max": SAMPLES_MAX, "samples": samples });
-        Ok(Outcome::Response(Json(json).into_response()).into())
+        Ok(Next::response(Json(json)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `GET /v1/status`: the present state of the hub, and its counts since the start.
 
-use axum::{Json, response::IntoResponse};
+use axum::Json;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -8,7 +8,6 @@ use crate::{
         Problem,
         authorization::Action,
         call::{Call, Context, Next},
-        handoff::Outcome,
         params::Query,
     },
     hub::{Hub, HubStatus},
@@ -32,8 +31,7 @@ impl Call for Show {
     }
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
-        let json = status_json(&context.state.hub);
-        Ok(Outcome::Response(Json(json).into_response()).into())
+        Ok(Next::response(Json(status_json(&context.state.hub))))
     }
 }
 
