@@ -13,6 +13,8 @@ use prometheus_client::{
 };
 use rustix::process::{Resource, getrlimit};
 
+use super::resident::{resident_bytes, virtual_bytes};
+
 /// The figures, as the kernel has them (proc_pid_stat(5)). One that it does not give is left out.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -33,16 +35,15 @@ impl Collector for Process {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        let memory = Memory::read();
         gauge(
             "process_resident_memory_bytes",
             "Bytes of memory that the process has",
-            memory.as_ref().map(|memory| memory.resident_bytes),
+            resident_bytes().map(|bytes| bytes as f64),
         )?;
         gauge(
             "process_virtual_memory_bytes",
             "Bytes of address space that the process has",
-            memory.as_ref().map(|memory| memory.virtual_bytes),
+            virtual_bytes().map(|bytes| bytes as f64),
         )?;
         gauge("process_open_fds", "Open files and sockets", open_files())?;
         gauge(
@@ -65,24 +66,8 @@ impl Collector for Process {
     }
 }
 
-struct Memory {
-    virtual_bytes: f64,
-    resident_bytes: f64,
-}
-
-impl Memory {
-    fn read() -> Option<Self> {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        let bytes = |name| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            let kilobytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-            Some(kilobytes * 1_024.0)
-        };
-        Some(Self { virtual_bytes: bytes("VmSize:")?, resident_bytes: bytes("VmRSS:")? })
-    }
-}
-
-/// Linux 6.2 and later have the number as the size of the directory; before, it is to be counted.
+/// The number of open files. Since Linux 6.2 it is the size of the directory; earlier kernels show
+/// 0, and the entries are counted.
 fn open_files() -> Option<f64> {
     let directory = "/proc/self/fd";
     match fs::metadata(directory).ok()?.len() {
@@ -98,7 +83,8 @@ pub(super) fn cpu_seconds() -> Option<f64> {
     Some((field(&stat, UTIME)? + field(&stat, STIME)?) / TICKS_PER_S)
 }
 
-/// Since the machine started; when that was, the wall clock says.
+/// When the process started, in seconds since 1970. The kernel gives the time since the boot; the
+/// wall clock and the uptime give the time of the boot.
 fn started() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let after_boot = field(&stat, STARTTIME)? / TICKS_PER_S;
@@ -114,8 +100,8 @@ fn field(stat: &str, number: usize) -> Option<f64> {
     behind_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// What the kernel shows times in, on x86-64 and aarch64 alike (`USER_HZ`). To ask for it by the
-/// auxiliary vector ends a process under valgrind.
+/// The unit in which the kernel shows times, on x86-64 and aarch64 alike (`USER_HZ`). To ask for it
+/// by the auxiliary vector ends a process under valgrind.
 const TICKS_PER_S: f64 = 100.0;
 const UTIME: usize = 14;
 const STIME: usize = 15;
@@ -141,8 +127,9 @@ mod tests {
             || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
         let began = started().expect("a time");
         assert!(began > now() - 24.0 * 3_600.0 && began <= now() + 1.0, "{began}");
-        let memory = Memory::read().expect("memory");
-        assert!(memory.resident_bytes > 1e6 && memory.virtual_bytes > memory.resident_bytes);
+        let (resident, whole) =
+            (resident_bytes().expect("memory"), virtual_bytes().expect("memory"));
+        assert!(resident > 1_000_000 && whole > resident, "{resident} {whole}");
         let files = open_files().expect("a number");
         let held: Vec<File> = (0..100).map(|_| File::open("/dev/null").expect("a file")).collect();
         let more = open_files().expect("a number");
