@@ -231,7 +231,7 @@ impl ChannelEntry {
         self.streams.load(Ordering::Relaxed) == 0 && self.pollers.load(Ordering::Relaxed) == 0
     }
 
-    /// What the info routes say of it.
+    /// Its state, for the routes that report on channels.
     pub fn info(&self, epoch: Epoch) -> ChannelInfo {
         let position = |seq| Position { epoch, seq };
         let (truncated, events_total, events_retained, bytes_retained, first_id, last_id) =
@@ -260,7 +260,7 @@ impl ChannelEntry {
     }
 }
 
-/// The state of a channel, as the info routes give it.
+/// The state of a channel, for the routes that report on channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
     /// Its name.

@@ -1,6 +1,6 @@
 //! Reads a subscription's events after its cursor: merges the channels it names, reads the journal
-//! for its patterns, and merges the channels for events older than the journal. Events that are on disk
-//! alone it does not read: it returns `OnDisk(through)`.
+//! for its patterns, and merges the channels for events older than the journal. It does not read
+//! events that are on disk alone: for these it returns `OnDisk(through)`.
 
 use std::{mem, sync::Arc};
 
@@ -29,9 +29,9 @@ pub struct HistoryReader {
     pub(super) stage: ReadStage,
     /// What it wants of the log on disk; set at the first read there.
     pub(super) filter: Option<Arc<LogFilter>>,
-    /// While there are transient channels: reads up to this seq go to the log on disk. When it was set,
-    /// memory had no event up to it, and the reader knew of every loss up to it that the log on disk
-    /// cannot make good. Later losses have a greater seq.
+    /// While there are transient channels: reads up to this seq go to the log on disk. When it was
+    /// set, memory had no event up to it, and the reader knew of every loss up to it that the log
+    /// on disk cannot make good. Later losses have a greater seq.
     pub(super) disk_through: Seq,
 }
 
@@ -56,7 +56,8 @@ pub(super) enum ReadStage {
 pub(super) enum Purpose {
     /// To merge those that have events.
     Merge,
-    /// To move the cursor to where the log on disk begins, unless one of them has lost earlier events.
+    /// To move the cursor to where the log on disk begins, unless one of them has lost earlier
+    /// events.
     SkipToDisk,
     /// To read the log on disk, unless one of them has lost events that are not there.
     ReadDisk,
@@ -71,9 +72,10 @@ impl HistoryReader {
         Self { known, ..Self::default() }
     }
 
-    /// Takes out the search for the start, if it waits for its share of memory to be granted, or has
-    /// looked at all events in memory and goes on in the log on disk ([`search_log`](EventStore::search_log)). [`return_search`](Self::return_search) gives its result
-    /// back.
+    /// Takes out the search for the start, if it waits for its share of memory to be granted, or
+    /// has looked at all events in memory and goes on in the log on disk
+    /// ([`search_log`](EventStore::search_log)). [`return_search`](Self::return_search) gives its
+    /// result back.
     pub fn take_search(&mut self) -> Option<LastSearch> {
         let ReadStage::Searching(state) = &mut self.stage else { return None };
         match mem::replace(&mut state.search, Search::Taken) {
@@ -123,7 +125,8 @@ impl EventStore {
             ReadStage::Merging(replay) => match replay.read(known, range) {
                 // At its end, or the cursor is before the merge: it is read as without one.
                 None => {}
-                // The merge ends: the log on disk is read in its own order, for all channels at once.
+                // The merge ends: the log on disk is read in its own order, for all channels at
+                // once.
                 Some(Err(NotInMemory::OnDisk(_))) => reader.stage = ReadStage::Direct,
                 Some(piece) => return piece,
             },
@@ -184,9 +187,9 @@ impl EventStore {
         piece
     }
 
-    /// For a reader of events that a search has found, which has come to a loss at `after`: the cursor
-    /// before the next of these events that is still retained, and the gap to report. `None` for other
-    /// readers. All losses so far then count as known to the reader.
+    /// For a reader of events that a search has found, which has come to a loss at `after`: the
+    /// cursor before the next of these events that is still retained, and the gap to report. `None`
+    /// for other readers. All losses so far then count as known to the reader.
     pub fn skip_lost(&self, reader: &mut HistoryReader, after: Seq) -> Option<(Seq, Gap)> {
         let ReadStage::Found(found) = &reader.stage else { return None };
         // Noted before the losses are looked at, so that later ones are unknown to the reader.
@@ -201,11 +204,13 @@ impl EventStore {
         Some((cursor, gap))
     }
 
-    /// How a reader of patterns comes to the events that the journal has dropped, and up to which seq.
+    /// How a reader of patterns comes to the events that the journal has dropped, and up to which
+    /// seq.
     fn before_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
         let Some(first) = self.first_on_disk() else { return (range.through, Purpose::Merge) };
         let disk_through = match self.has_transient() {
-            // The events of transient channels that the journal does not have any more are in memory alone.
+            // The events of transient channels that the journal does not have any more are in
+            // memory alone.
             true => self.unloaded_through(),
             false => journal.after(),
         };
@@ -219,8 +224,8 @@ impl EventStore {
         }
     }
 
-    /// Sends a reader to the log on disk, up to `through`. The caller has checked that the reader knows
-    /// of every loss up to now that the log on disk cannot make good.
+    /// Sends a reader to the log on disk, up to `through`. The caller has checked that the reader
+    /// knows of every loss up to now that the log on disk cannot make good.
     fn send_to_disk(&self, reader: &mut HistoryReader, through: Seq) -> NotInMemory {
         if self.has_transient() {
             reader.disk_through = through;
@@ -236,8 +241,8 @@ impl EventStore {
         range: &SeqRange,
     ) -> Result<Piece, NotInMemory> {
         let known = reader.known;
-        // Read before the channels: no channel has an event up to this seq in memory, so the log on disk
-        // may be read that far.
+        // Read before the channels: no channel has an event up to this seq in memory, so the log on
+        // disk may be read that far.
         let unloaded_through = self.unloaded_through();
         let count = named.clone().count();
         let each = SeqRange {

@@ -1,9 +1,9 @@
 //! Collects the channels that have events for a subscription, in pieces: a hub may have a hundred
 //! thousand channels, and other tasks run between two pieces. No lock is held then.
 //!
-//! Only events up to the head at its beginning are looked for: what is published meanwhile, also to
-//! new channels, comes after that. A channel that is evicted before the walk has come to it has
-//! lost its events, and is among the evicted channels, which are looked at last. A loss of a
+//! Only events up to the head at its beginning are looked for: events that are published meanwhile,
+//! also to new channels, come after that head. A channel that is evicted before the walk reaches it
+//! has lost its events. It is then among the evicted channels, which are visited last. A loss of a
 //! channel that the walk has passed is found when the channel is read.
 
 use std::{collections::BinaryHeap, sync::Arc};
@@ -77,7 +77,7 @@ impl ReplayHeap {
             Stage::Names(walk) => {
                 let entries = directory.next_names(walk, names_max);
                 if walk.is_over() {
-                    // Evicted channels come last, so that one which is evicted during the walk is
+                    // Evicted channels come last, so that a channel evicted during the walk is
                     // found.
                     self.stage = Stage::Evicted(Walk::new(patterns));
                 }

@@ -1,11 +1,12 @@
-//! The memory that all searches for last events share. What a search has found counts until it is sent.
+//! The memory that all searches for last events share. What a search has found counts until it is
+//! sent.
 
 use std::{future::Future, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The memory that searches share. If it does not suffice for a search, the search waits; those that
-/// wait get it in the order of their arrival.
+/// The memory that searches share. A search for which too little is left waits; waiting searches
+/// get it in the order of their arrival.
 #[derive(Debug)]
 pub struct SearchMemory {
     free: Arc<Semaphore>,
@@ -34,8 +35,8 @@ impl SearchMemory {
         Arc::clone(&self.free).try_acquire_many_owned(bytes).ok().map(SearchBytes)
     }
 
-    /// A part, when there is room; `None` once the memory is [closed](Self::close). Dropping the future
-    /// ends the wait.
+    /// A part, when there is room; `None` once the memory is [closed](Self::close). Dropping the
+    /// future ends the wait.
     pub fn take(&self, bytes: u32) -> impl Future<Output = Option<SearchBytes>> + Send + use<> {
         let (free, bytes) = (Arc::clone(&self.free), self.at_most_all(bytes));
         async move { free.acquire_many_owned(bytes).await.ok().map(SearchBytes) }
@@ -46,7 +47,7 @@ impl SearchMemory {
         self.free.close();
     }
 
-    /// A search that needs more than there is gets all of it.
+    /// A search that needs more than all of it gets all of it.
     fn at_most_all(&self, bytes: u32) -> u32 {
         u32::try_from(self.bytes_max).map_or(bytes, |all| bytes.min(all))
     }

@@ -44,7 +44,7 @@ pub struct Throttle {
 pub struct Release(watch::Receiver<()>);
 
 impl Throttles {
-    /// Without throttled channels yet. Shards throttle a channel whose events would wait longer
+    /// No channel is throttled yet. Shards throttle a channel whose events would wait longer
     /// than `delay_max_ms`.
     pub fn new(delay_max_ms: u32) -> Arc<Self> {
         let (channels, count) = (RwLock::default(), AtomicUsize::new(0));
@@ -87,7 +87,7 @@ impl Throttles {
 }
 
 impl Release {
-    /// Waits until the channel is throttled no more.
+    /// Waits until the channel is no longer throttled.
     pub async fn wait(mut self) {
         // Nothing is ever sent: this waits until the sender is dropped.
         while self.0.changed().await.is_ok() {}

@@ -4,8 +4,8 @@
 use super::{directory::Directory, losses::KnownLosses, walk::Walk};
 use crate::model::{ChannelPattern, Seq};
 
-/// A walk over the channels of some patterns: those that there are, then those that were evicted,
-/// so that one which is evicted on the way is not missed.
+/// A walk over the channels of some patterns: first those in the directory, then the evicted ones,
+/// so that a channel that is evicted during the walk is not missed.
 #[derive(Debug)]
 pub(super) enum TruncationWalk {
     Channels(Walk),

@@ -2,7 +2,8 @@
 //!
 //! It visits each name once that begins with the literal segments of one of the patterns, in a map
 //! that is ordered by names. Between two pieces it keeps only the last name visited, so the map may
-//! change meanwhile: a name that is there all the time is visited, one that comes or goes may be.
+//! change meanwhile. A name that is in the map during the whole walk is visited; a name that is
+//! added or removed meanwhile may be.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -99,7 +100,7 @@ fn begins_with(name: &str, root: &str) -> bool {
 
 /// What one look may cost, in comparisons of a name with a pattern.
 const LOOK_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
-/// What it costs to come to a name and to look into its history, in the same unit.
+/// The cost of a step to a name and of a look into its history, in the same unit.
 const NAME_COST: usize = 4;
 
 #[cfg(test)]

@@ -31,13 +31,13 @@ labels! {
         Panicked = "panicked",
         /// Its client's token expired.
         TokenExpired = "token_expired",
-        /// A fresh token does not allow everything it receives.
+        /// Its token was replaced by one that does not allow everything it receives.
         TokenOutgrown = "token_outgrown",
         /// An administrator requested it.
         EndedByAdmin = "ended_by_admin",
-        /// What it is to be sent next cannot be read from disk.
+        /// Its next events cannot be read from disk.
         HistoryUnreadable = "history_unreadable",
-        /// As many connections as may wait for a read of the disk.
+        /// As many connections as may already wait for a read of the disk.
         HistoryBusy = "history_busy",
         /// Its shard ended: by a crash, or because the drain window is over.
         ShardEnded = "shard_ended",

@@ -1,4 +1,5 @@
-//! What retention looks at in an event. At a start that is all that is known of most of them.
+//! The facts of an event that retention needs. At a start the hub reads no more than these of most
+//! events on disk.
 
 use std::sync::Arc;
 

@@ -134,7 +134,8 @@ limits! {
         pub age_max_s: u32 = 0,
         /// Streams that are being sent history at a time; further ones wait.
         pub replays_max: u32 = 4_096,
-        /// Milliseconds for which a stream waits for that before it is refused for a while.
+        /// Milliseconds for which a stream waits for its replay to begin before it is refused for a
+        /// while.
         pub replay_wait_ms: u32 = 5_000,
         /// Shortest reconnection time sent to clients, in milliseconds.
         pub retry_min_ms: u32 = 2_000,
@@ -245,7 +246,7 @@ limits! {
         pub idle_s: u32 = 60,
         /// Seconds of silence after which the client is sent a PING.
         pub keep_alive_s: u32 = 20,
-        /// Seconds within which it must answer; then the connection is closed.
+        /// Seconds within which the client must answer the PING; then the connection is closed.
         pub keep_alive_timeout_s: u32 = 20,
     }
 }

@@ -33,7 +33,10 @@ pub(crate) fn with_answer_permit(
         return response;
     }
     match hub.reserve_answer(bytes, client) {
-        Some(room) => response.map(|body| Body::new(PermittedBody { body, room: Arc::new(room) })),
+        Some(permit) => {
+            let permit = Arc::new(permit);
+            response.map(|body| Body::new(PermittedBody { body, permit }))
+        }
         None => {
             let detail = "the answers under way, or those to this address, fill the room they have";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
@@ -45,14 +48,14 @@ pub(crate) fn with_answer_permit(
 /// A body with its permit.
 struct PermittedBody {
     body: Body,
-    room: Arc<AnswerPermit>,
+    permit: Arc<AnswerPermit>,
 }
 
 /// A part of the body. hyper drops the body when it has the last part, but keeps parts until they
 /// are written, so each part holds the permit.
 struct Piece {
     bytes: Bytes,
-    _room: Arc<AnswerPermit>,
+    _permit: Arc<AnswerPermit>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -69,12 +72,11 @@ impl http_body::Body for PermittedBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { body, room } = self.get_mut();
-        let with_answer_permit =
-            |bytes| Bytes::from_owner(Piece { bytes, _room: Arc::clone(room) });
+        let Self { body, permit } = self.get_mut();
+        let with_permit = |bytes| Bytes::from_owner(Piece { bytes, _permit: Arc::clone(permit) });
         Pin::new(body)
             .poll_frame(context)
-            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(with_answer_permit))))
+            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(with_permit))))
     }
 
     fn is_end_stream(&self) -> bool {

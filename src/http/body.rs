@@ -39,7 +39,7 @@ pub(super) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let mut room = state.hub.reserve_body(body.size_hint().exact());
+    let mut permit = state.hub.reserve_body(body.size_hint().exact());
     let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
     let too_slow = |_| {
         let detail = format!("the body did not come within {} s", wait.as_secs());
@@ -55,7 +55,7 @@ pub(super) async fn read_body(
         }
         // Memory is reserved for bytes that have arrived, not for the announced length: the
         // announcement costs the client nothing.
-        room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
+        permit.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
         if lines < lines_max {
             lines = lines_max.min(lines + data.iter().filter(|&&byte| byte == b'\n').count());
@@ -75,7 +75,7 @@ pub(super) async fn read_body(
     }
     let text = String::from_utf8(bytes.into_bytes());
     let text = text.map_err(|_| Problem::field("body", "the data must be UTF-8"))?;
-    Ok((text, room))
+    Ok((text, permit))
 }
 
 /// Rejects content and transfer codings other than `chunked`, which the hub does not decode.

@@ -31,7 +31,7 @@ pub struct AccessRecord {
 }
 
 impl AccessRecord {
-    /// Of a request that has just come.
+    /// The record of a request that has just arrived.
     pub fn new(
         method: &Method,
         route: RouteClass,
@@ -125,10 +125,10 @@ fn cut(path: &str) -> &str {
     path.get(..TARGET_BYTES_MAX).unwrap_or(path)
 }
 
-/// What filters know these lines by.
+/// The target of these lines, by which log filters select them.
 pub(super) const TARGET: &str = concat!(env!("CARGO_CRATE_NAME"), "::access");
 const CUT_SHORT: &str = "cut_short";
-/// Bytes of a target in a line.
+/// Bytes of a request's target in a line.
 const TARGET_BYTES_MAX: usize = 512;
 const SHOWN_PARAMETERS: [&str; 15] = [
     "after",

@@ -1,4 +1,4 @@
-//! What is counted of the log that hubs share. Everything is at zero without one.
+//! The metrics of the log that hubs share. All are zero without one.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl BackendMetrics {
         self.append_seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts a connection that broke, or did not come about.
+    /// Counts a connection to the server that broke, or could not be made.
     pub fn count_disconnect(&self) {
         self.disconnects.inc();
     }

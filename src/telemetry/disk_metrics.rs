@@ -1,4 +1,4 @@
-//! What the log on disk counts. Everything is at zero without one.
+//! The metrics of the log on disk. All are zero without one.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64},
@@ -86,7 +86,7 @@ impl DiskMetrics {
         self.is_full.set(is_full.into());
     }
 
-    /// Notes what the start has found.
+    /// Notes what the start has read from the log.
     pub fn observe_recovery(&self, took: Duration, events: u64, torn_bytes: u64) {
         self.recovery_seconds.set(took.as_secs_f64());
         self.recovered_events.inc_by(events);
@@ -140,7 +140,7 @@ impl DiskMetrics {
         self.searches_waiting.inc();
     }
 
-    /// Counts one that waits no longer.
+    /// Counts a search that waits no longer.
     pub fn search_waits_no_more(&self) {
         self.searches_waiting.dec();
     }

@@ -25,17 +25,17 @@ struct Buckets {
     bounds: &'static [u64],
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
-    /// What one of a unit that is shown is in the unit that is counted in.
+    /// Counted units in one shown unit: 1e9 for times, counted in nanoseconds and shown in seconds.
     scale: f64,
 }
 
 impl Histogram {
-    /// Of times, which are shown in seconds; the bounds are in nanoseconds.
+    /// A histogram of times, which are shown in seconds; the bounds are in nanoseconds.
     pub(super) fn of_times(bounds: &'static [u64]) -> Self {
         Self::new(bounds, 1e9)
     }
 
-    /// Of whole numbers.
+    /// A histogram of whole numbers.
     pub(super) fn of_numbers(bounds: &'static [u64]) -> Self {
         Self::new(bounds, 1.0)
     }
@@ -66,7 +66,7 @@ impl Histogram {
         Counts { bounds, counts: counts.iter().map(|one| one.load(Ordering::Relaxed)).collect() }
     }
 
-    /// How many observations there have been.
+    /// The number of observations.
     #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
         self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()

@@ -33,12 +33,12 @@ labels! {
         Faults = "faults",
         /// What methods there are, and whether a page may use them.
         Options = "options",
-        /// Something that is not there.
+        /// A path without a route.
         Other = "other",
     }
 }
 
-/// The labels of one of them.
+/// The labels of one counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResponseLabels {
     route: &'static str,
@@ -49,7 +49,7 @@ struct ResponseLabels {
 #[derive(Debug, Clone)]
 pub struct HttpResponses {
     family: Family<ResponseLabels, Counter>,
-    /// The same ones, to be found without a search.
+    /// The counters of `family` by class and status, so that counting needs no look-up.
     counters: [[Counter; STATUSES.len()]; RouteClass::ALL.len()],
 }
 

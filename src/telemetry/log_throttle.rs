@@ -16,7 +16,7 @@ pub(crate) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// It happened. If it is time for a line: how often since the last one.
+    /// Counts an occurrence. If a line is due, gives the number of occurrences since the last line.
     pub(crate) fn due(&self) -> Option<u64> {
         self.times.fetch_add(1, Ordering::Relaxed);
         let mut last = self.last.lock();
@@ -29,7 +29,7 @@ impl LogThrottle {
     }
 }
 
-/// Between two lines about it.
+/// The least time between two lines.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

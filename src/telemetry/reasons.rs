@@ -30,19 +30,19 @@ impl Reasons {
         Self(family)
     }
 
-    /// Counts one, for a reason that is among those of this name.
+    /// Counts one. The reason must be one of those that the counters began with.
     pub fn count(&self, reason: &'static str) {
         self.check(reason);
         self.0.get_or_create(&Reason { reason }).inc();
     }
 
-    /// The counter for one reason, to be kept by who counts often.
+    /// The counter for one reason, for a caller that counts often.
     pub fn counter(&self, reason: &'static str) -> Counter {
         self.check(reason);
         self.0.get_or_create_owned(&Reason { reason })
     }
 
-    /// How many there are for all reasons together.
+    /// The sum of the counts of these reasons.
     pub fn total(&self, reasons: impl IntoIterator<Item = &'static str>) -> u64 {
         let count = |reason| self.0.get(&Reason { reason }).map_or(0, |counter| counter.get());
         reasons.into_iter().map(count).sum()
@@ -63,7 +63,7 @@ impl EncodeMetric for Reasons {
     }
 }
 
-/// How connections end.
+/// The reasons for which connections end.
 pub(super) fn connections_closed() -> impl Iterator<Item = &'static str> {
     CloseReason::ALL.into_iter().map(CloseReason::as_str)
 }

@@ -1,4 +1,4 @@
-//! What is counted of reloads of the settings.
+//! The metrics of reloads of the settings.
 
 use std::{
     sync::atomic::AtomicU64,

@@ -16,7 +16,6 @@ use crate::{
         authorization::Action,
         body::read_body,
         call::{Call, Context, Next},
-        handoff::Outcome,
         params::{Query, channel_in_path, channel_name, idempotency_key},
     },
     hub::{BodyPermit, Publication, Published},
@@ -47,7 +46,7 @@ pub(in crate::http) struct Read {
     key: Option<IdempotencyKey>,
     is_batch: bool,
     /// The permit for the memory of the body, held until the publish is answered.
-    _room: BodyPermit,
+    _permit: BodyPermit,
 }
 
 /// Publishes to the channel in the path.
@@ -82,11 +81,11 @@ impl Call for Publish {
             }
             Self::Read(read) => read,
         };
-        let Read { events, key, is_batch, _room } = read;
+        let Read { events, key, is_batch, _permit } = read;
         let channel = events[0].0.clone();
         let publication = Publication { events, key, source: context.source() };
         let published = context.state.hub.publish_traced(publication, context.trace).await?;
-        Ok(Outcome::Response(answer(&published, &channel, is_batch)).into())
+        Ok(Next::response(answer(&published, &channel, is_batch)))
     }
 }
 
@@ -119,7 +118,7 @@ impl Unread {
         let Self { body, in_path, in_query, event_type, retry_ms, is_batch } = self;
         let events_max = context.state.hub.limits().publish.batch_events_max as usize;
         let lines_max = if is_batch { events_max } else { 0 };
-        let (body, room) =
+        let (body, permit) =
             read_body(context.state, &context.parts.headers, body, lines_max).await?;
         let key = idempotency_key(&context.parts.headers)?.map(|key| {
             let subject = context.identity.scope();
@@ -145,7 +144,7 @@ impl Unread {
             };
             vec![(channel, NewEvent { data: body, event_type, retry_ms })]
         };
-        Ok(Read { events, key, is_batch, _room: room })
+        Ok(Read { events, key, is_batch, _permit: permit })
     }
 }
 

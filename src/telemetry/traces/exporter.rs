@@ -100,7 +100,7 @@ impl Exporter {
     }
 }
 
-/// What the task has.
+/// The state of the task.
 struct Run {
     client: HttpsClient<Full<Bytes>>,
     options: ExportOptions,
@@ -122,9 +122,9 @@ struct Batch<'a> {
 
 /// Why a request did not deliver its spans.
 enum Failure {
-    /// It may pass; the collector may say when to come again.
+    /// A temporary failure, with the wait that the collector asked for.
     Passing(String, Option<Duration>),
-    /// The collector does not take this.
+    /// A permanent failure: the collector rejects this request.
     Lasting(String),
 }
 
@@ -144,7 +144,7 @@ impl Run {
             }
             self.export_all().await;
         }
-        // What came meanwhile.
+        // Spans that were recorded during the last export.
         self.export_all().await;
     }
 
@@ -289,7 +289,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
 }
 
-/// Of what a collector says, in the hub's log.
+/// Characters of a collector's message in the hub's log.
 const MESSAGE_CHARS_MAX: usize = 256;
 /// Longer than the time between two exports.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -301,5 +301,5 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Of an answer, which says how many spans were rejected and why.
+/// Bytes of a collector's answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;

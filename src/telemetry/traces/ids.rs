@@ -11,7 +11,7 @@ pub struct TraceId(u128);
 pub(super) struct SpanId(u64);
 
 impl TraceId {
-    /// A new one. It can be predicted, which is of no use to anyone.
+    /// A new id. It is predictable, which does no harm.
     pub(super) fn random() -> Self {
         Self(fastrand::u128(1..))
     }
@@ -24,7 +24,7 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// A new one.
+    /// A new id.
     pub(super) fn random() -> Self {
         Self(fastrand::u64(1..))
     }

@@ -1,4 +1,4 @@
-//! What tracing counts. Everything is at zero without a collector.
+//! The metrics of traces. All are zero without a collector.
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
