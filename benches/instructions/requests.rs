@@ -1,10 +1,20 @@
 //! The hot paths that begin with an HTTP request: hyper, the router, the hub and its actors.
 
-use std::{future::Future, mem::forget};
+use std::{
+    future::Future,
+    mem::forget,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{Router, body::Body, response::Response};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tower::util::MapResponse;
 use visnyk::{
     http::{HttpSettings, router},
     hub::Hub,
@@ -59,11 +69,50 @@ fn with_hub<F: Future<Output = ()>>(client: impl FnOnce(Router) -> F) {
 /// A connection in memory, served as any server that embeds the hub does.
 fn connect(routes: &Router) -> DuplexStream {
     let (client, server) = tokio::io::duplex(PIPE_BYTES);
-    let service = TowerToHyperService::new(routes.clone());
+    let waited = |response: Response| response.map(|body| WaitedBody { body, has_begun: false });
+    let service = TowerToHyperService::new(MapResponse::new(routes.clone(), waited));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
     tokio::spawn(connection);
     client
+}
+
+/// A body that has its first bytes when it is asked for them. Those of a stream come from the shard's
+/// thread, and whether that is first is chance. If it is not, the runtime sleeps and polls the connection
+/// once more, which takes a tenth of all instructions: so the thread sleeps here instead.
+struct WaitedBody {
+    body: Body,
+    has_begun: bool,
+}
+
+impl HttpBody for WaitedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.has_begun {
+            return Pin::new(&mut self.body).poll_frame(context);
+        }
+        self.has_begun = true;
+        loop {
+            let mut not_woken = Context::from_waker(Waker::noop());
+            match Pin::new(&mut self.body).poll_frame(&mut not_woken) {
+                Poll::Pending => thread::sleep(SHARD_WAIT),
+                first => return first,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Up to a read that ends with `end`: a search through all that was read would be counted too.
@@ -76,3 +125,5 @@ async fn read_until(io: &mut DuplexStream, end: &[u8]) -> Vec<u8> {
 }
 
 const PIPE_BYTES: usize = 4_096;
+/// Between two looks for the first bytes of a stream.
+const SHARD_WAIT: Duration = Duration::from_micros(200);
