@@ -94,7 +94,11 @@ impl MixedLane {
 
     /// How long a batch that comes now will wait beyond the round under way, in milliseconds.
     pub(super) fn delay_ms(&self, now_ms: u64) -> u64 {
-        let progress = self.round.as_ref().map_or((0, 0), |round| (round.next, round.due.len()));
+        // Before the first send of a walk the time so far says nothing of the sends.
+        let progress = match &self.round {
+            Some(round) if round.next > 0 => (round.next, round.due.len()),
+            _ => (0, 0),
+        };
         self.queue.delay_ms(now_ms, progress)
     }
 
@@ -124,6 +128,13 @@ impl MixedLane {
         }
         self.round = Some(round);
         true
+    }
+
+    /// Makes room for the sets of so many slots.
+    pub(super) fn reserve_sets(&mut self, slots: usize) {
+        if self.sets.len() < slots {
+            self.sets.resize(slots, ChannelSets::EMPTY);
+        }
     }
 
     /// Adds a channel of the new round to the set of a slot.
@@ -160,12 +171,10 @@ impl MixedLane {
 
     /// Begins a round of the queued batches, up to the limits of a round. Returns one run of each
     /// of its channels; the caller [adds](Self::add_due) the slots that receive the channel.
-    /// `slots` is the highest number of slots.
-    pub(super) fn begin(&mut self, slots: usize, now_ms: u64) -> Option<Vec<(Arc<Batch>, usize)>> {
+    pub(super) fn begin(&mut self, now_ms: u64) -> Option<Vec<(Arc<Batch>, usize)>> {
         let batches = self.queue.begin_round(now_ms, |waiting| waiting.batch);
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
         let Gathered { channels, events, event_indexes } = Gathered::of(&batches);
-        self.sets.resize(slots.max(self.sets.len()), ChannelSets::EMPTY);
         self.round = Some(MixedRound {
             first,
             last,

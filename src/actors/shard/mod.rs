@@ -15,6 +15,7 @@ mod mixed_lane;
 mod placement;
 mod registry;
 mod round_queue;
+mod round_start;
 mod round_trace;
 mod serving_loop;
 mod sets;

@@ -164,6 +164,13 @@ impl Registry {
         self.channels.get(&channel).is_some_and(Subscribers::has_mixed)
     }
 
+    /// How often [`each_mixed`](Self::each_mixed) calls its function.
+    pub(super) fn mixed_len(&self, channel: ChannelId) -> usize {
+        let Some(subscribers) = self.channels.get(&channel) else { return 0 };
+        let of_patterns = subscribers.patterns.iter().filter_map(|&id| self.patterns.get(id));
+        subscribers.mixed.len() + of_patterns.map(FxHashSet::len).sum::<usize>()
+    }
+
     /// Calls `each` with every mixed slot of a channel found by [`look_up`](Self::look_up). A slot
     /// that matches by name and by pattern comes twice.
     pub(super) fn each_mixed(&self, channel: ChannelId, mut each: impl FnMut(u32)) {

@@ -18,6 +18,7 @@ use crate::{
             lane::Lane,
             mixed_lane::MixedLane,
             registry::{Registry, VACANT},
+            round_start::RoundStart,
             round_trace::RoundTrace,
             slot::{Slot, Subscribed},
             slots::Slots,
@@ -44,6 +45,8 @@ pub(super) struct FanOut {
     lanes_are_late: bool,
     gathering: Gathering,
     mixed: MixedLane,
+    /// If the slots of the mixed lane's round are still being collected.
+    mixed_start: Option<RoundStart>,
     throttles: Arc<Throttles>,
     /// The channels throttled because their batches waited too long in the ring.
     late_in_ring: FxHashMap<ChannelId, Throttle>,
@@ -117,6 +120,7 @@ impl FanOut {
             lanes_are_late: false,
             gathering: Gathering::default(),
             mixed: MixedLane::default(),
+            mixed_start: None,
             throttles: Arc::clone(channels.throttles()),
             late_in_ring: FxHashMap::default(),
             late_in_mixed: FxHashMap::default(),
@@ -244,6 +248,7 @@ impl FanOut {
                 self.registry.remove_plain(slot, plain_index, channel, is_in_round)
             }
             Subscribed::Full(full) => {
+                self.leave_round_start(slot);
                 self.registry.remove_mixed(slot, &full.subscriber);
                 None
             }

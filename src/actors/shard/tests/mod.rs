@@ -15,6 +15,7 @@ mod framing;
 mod gathers;
 mod leases;
 mod losses;
+mod mixed_rounds;
 mod model;
 mod pipe;
 mod retention;
