@@ -1,6 +1,6 @@
 //! The subscribers of each channel and pattern, by slot.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -26,8 +26,11 @@ pub(super) struct Registry {
     /// Incremented when a pattern is added or removed, which makes cached look-ups stale: a channel
     /// looks its patterns up again at its next event, once for any number of changes.
     version: u64,
-    /// Channels that `prune` has to check for subscribers.
-    to_prune: Vec<ChannelId>,
+    /// Channels that were entered for subscribers by pattern, the oldest first. Those entered for
+    /// subscribers that name them leave with these.
+    by_pattern: VecDeque<ChannelId>,
+    /// How many of them are kept.
+    by_pattern_max: usize,
 }
 
 /// The subscribers of one channel.
@@ -58,7 +61,8 @@ impl Registry {
             channels: FxHashMap::default(),
             patterns: PatternIndex::default(),
             version: 0,
-            to_prune: Vec::new(),
+            by_pattern: VecDeque::new(),
+            by_pattern_max: usize::MAX,
         }
     }
 
@@ -143,6 +147,9 @@ impl Registry {
                 return None;
             }
             self.subscribers(entry);
+            self.by_pattern.push_back(entry.id());
+            // More than come.
+            self.prune_some(2);
         }
         let subscribers = self.channels.get_mut(&entry.id())?;
         if subscribers.version != self.version {
@@ -200,21 +207,19 @@ impl Registry {
         self.drop_if_empty(channel);
     }
 
-    /// Removes channels without subscribers, a bounded number at each call, once there are far more
-    /// entries here than channels in the directory.
+    /// Sets the number of channels in the directory. While far more are kept here for subscribers by
+    /// pattern, the oldest are removed, a bounded number at each call and at each look-up that
+    /// enters one.
     pub(super) fn prune(&mut self, channels: usize) {
-        if self.to_prune.is_empty() {
-            if self.channels.len() <= 2 * channels + 1_024 {
-                return;
-            }
-            self.to_prune = self.channels.keys().copied().collect();
-        }
-        let looked_at = self.to_prune.len().saturating_sub(PRUNED_PER_CALL);
-        for channel in self.to_prune.split_off(looked_at) {
+        self.by_pattern_max = 2 * channels + 1_024;
+        self.prune_some(PRUNED_PER_CALL);
+    }
+
+    fn prune_some(&mut self, most: usize) {
+        let excess = self.by_pattern.len().saturating_sub(self.by_pattern_max);
+        for _ in 0..excess.min(most) {
+            let Some(channel) = self.by_pattern.pop_front() else { return };
             self.drop_if_empty(channel);
-        }
-        if self.to_prune.is_empty() {
-            self.to_prune = Vec::new();
         }
     }
 
@@ -383,23 +388,28 @@ mod tests {
     #[test]
     fn evicted_channels_are_pruned_some_at_a_time_and_those_with_subscribers_stay() {
         let directory =
-            Directory::new(10_000, 0, 1, ChannelPolicies::new(&Limits::default(), Vec::new()));
+            Directory::new(20_000, 0, 1, ChannelPolicies::new(&Limits::default(), Vec::new()));
         let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("**"));
-        let entries: Vec<_> = (0..5_000).map(|n| entry(&directory, &format!("c/{n}"))).collect();
-        entries.iter().for_each(|entry| assert_eq!(receivers(&mut registry, entry), [0]));
+        let entries: Vec<_> = (0..10_000).map(|n| entry(&directory, &format!("c/{n}"))).collect();
+        let (earlier, later) = entries.split_at(5_000);
+        earlier.iter().for_each(|entry| assert_eq!(receivers(&mut registry, entry), [0]));
         registry.add_plain(1, &entries[7]);
         // Below the bound, and at it.
         for channels in [5_000, 1_988] {
             registry.prune(channels);
             assert_eq!(registry.channels.len(), 5_000);
         }
-        for left in [3_976, 2_952, 1_928, 904, 1, 1] {
-            // A little below and a little above, as one of them stays.
+        for left in [3_977, 2_953, 1_929, 1_025, 1_025] {
             registry.prune(0);
-            assert!(registry.channels.len().abs_diff(left) <= 1, "{}", registry.channels.len());
+            assert_eq!(registry.channels.len(), left, "one of them stays");
         }
+        // However many come between two calls.
+        later.iter().for_each(|entry| assert_eq!(receivers(&mut registry, entry), [0]));
+        assert_eq!(registry.channels.len(), 1_025);
         assert_eq!(registry.plain(entries[7].id()), [1]);
         assert_eq!(receivers(&mut registry, &entries[8]), [0], "it is looked up anew");
+        assert_eq!(registry.remove_plain(1, 0, entries[7].id(), false), None);
+        assert_eq!(registry.channels.len(), 1_024);
     }
 }
