@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     engine::Engine,
     fan_out::{PlainSlice, SENDS_PER_SLICE},
+    unsent::SLOTS_PER_PASS,
 };
 use crate::{
     actors::{
@@ -62,7 +63,7 @@ impl Engine {
         self.work_lanes();
         self.work_mixed();
         self.enforce_unsent_limit();
-        self.fan_out.has_work(now_ms)
+        self.fan_out.has_work(now_ms) || self.unsent.must_free()
     }
 
     /// Hands out the runs of batches: the run of a small channel is sent at once, that of a large
@@ -128,15 +129,19 @@ impl Engine {
         }
     }
 
-    /// Closes the slowest connections if the hub holds more unsent bytes than the ceiling. Called
-    /// between rounds: during a round only the connection being served may end.
+    /// Closes the slowest connections while the hub holds more unsent bytes than the ceiling; the
+    /// next pass goes on if they are not found among a bounded number of slots. Called between
+    /// rounds: during a round only the connection being served may end.
     fn enforce_unsent_limit(&mut self) {
-        let mut added = self.unsent.take_added();
-        while added > 0 && self.unsent.is_exceeded() {
-            let Some((index, bytes)) = self.unsent.slowest(&self.slots) else { return };
-            self.finish(index, CloseReason::UnsentCeiling);
-            added -= bytes;
+        let mut left = SLOTS_PER_PASS;
+        while self.unsent.must_free() {
+            match self.unsent.slowest(&self.slots, &mut left) {
+                Some(index) => self.finish(index, CloseReason::UnsentCeiling),
+                None if left == 0 => return,
+                None => {}
+            }
         }
+        self.unsent.forgive();
     }
 
     /// Offers a round's send to a connection.

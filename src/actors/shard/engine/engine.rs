@@ -181,9 +181,12 @@ impl Engine {
     }
 
     /// Whether work is left that no wake-up will announce: batches to hand out, rounds under way,
-    /// slots and deadlines that did not fit into the last pass.
+    /// slots and deadlines that did not fit into the last pass, a ceiling that is exceeded still.
     pub(in crate::actors::shard) fn has_more(&self) -> bool {
-        self.ready.has_more() || self.schedule.has_overdue() || self.fan_out.has_work(self.now_ms)
+        self.ready.has_more()
+            || self.schedule.has_overdue()
+            || self.fan_out.has_work(self.now_ms)
+            || self.unsent.must_free()
     }
 
     /// For tests: whether the shard's loop was woken; clears the wake-up.

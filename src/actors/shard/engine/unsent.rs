@@ -37,16 +37,18 @@ pub(super) struct UnsentBudget {
     /// The unsent bytes of the whole hub.
     total: Gauge,
     bytes_max: i64,
-    /// Bytes that this shard has added since its last check of the ceiling.
+    /// Bytes that this shard has added and not yet freed while the ceiling is exceeded.
     added: i64,
     /// The slot at which the next search for the slowest begins.
     hand: u32,
+    /// Slots examined since a rest was found.
+    searched: u32,
 }
 
 impl UnsentBudget {
     pub(super) fn new(metrics: &Metrics, bytes_max: u64) -> Self {
         let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
-        Self { total: metrics.unsent_bytes.clone(), bytes_max, added: 0, hand: 0 }
+        Self { total: metrics.unsent_bytes.clone(), bytes_max, added: 0, hand: 0, searched: 0 }
     }
 
     /// Counts a rest. Short ones, which are blocks of the hub itself, are not counted.
@@ -61,44 +63,61 @@ impl UnsentBudget {
         Bytes::from_owner(CountedRest { bytes: rest, size, total })
     }
 
-    /// Bytes that the shard has added since the last call.
-    pub(super) fn take_added(&mut self) -> i64 {
-        std::mem::take(&mut self.added)
+    /// Whether this shard has to free memory.
+    pub(super) fn must_free(&self) -> bool {
+        self.added > 0 && self.total.get() > self.bytes_max
     }
 
-    /// Whether the hub holds more than the ceiling.
-    pub(super) fn is_exceeded(&self) -> bool {
-        self.total.get() > self.bytes_max
+    /// The ceiling is not exceeded: what the shard has added so far is not to be freed.
+    pub(super) fn forgive(&mut self) {
+        (self.added, self.searched) = (0, 0);
     }
 
-    /// Of a sample of slots, the one with an unsent rest that has accepted no byte for longest, and
-    /// the size of the rest. The next call samples other slots.
-    pub(super) fn slowest(&mut self, slots: &Slots<Slot>) -> Option<(u32, i64)> {
+    /// Of a sample of slots, the one with an unsent rest that has accepted no byte for longest, which
+    /// is then to be ended. The next call samples other slots. Examines at most `left` slots, and
+    /// reduces it; `None` if none of these has a rest.
+    pub(super) fn slowest(&mut self, slots: &Slots<Slot>, left: &mut u32) -> Option<u32> {
         let end = slots.capacity() as u32;
         let mut slowest: Option<(u64, u32, i64)> = None;
-        let mut looked_at = 0;
-        for step in 0..end {
-            let index = (self.hand + step) % end;
+        let mut sampled = 0;
+        let mut examined = 0;
+        // The sample is extended until a rest is found or all slots were examined.
+        while examined < end.min(*left) && (sampled < SAMPLE_SLOTS || slowest.is_none()) {
+            let index = self.hand % end;
+            self.hand = index + 1;
+            examined += 1;
             let Some(slot) = slots.get(index as usize) else { continue };
+            sampled += 1;
             let bytes = slot.connection.unsent_bytes();
-            if bytes >= COUNTED_BYTES_MIN {
-                let written_ms = slot.connection.written_ms();
-                if slowest.is_none_or(|(oldest, ..)| written_ms < oldest) {
-                    slowest = Some((written_ms, index, bytes as i64));
-                }
-            }
-            looked_at += 1;
-            // The sample is extended until a rest is found or all slots were examined.
-            if looked_at >= SAMPLE_SLOTS && slowest.is_some() {
-                self.hand = index + 1;
-                break;
+            let written_ms = slot.connection.written_ms();
+            if bytes >= COUNTED_BYTES_MIN && slowest.is_none_or(|(oldest, ..)| written_ms < oldest)
+            {
+                slowest = Some((written_ms, index, bytes as i64));
             }
         }
-        slowest.map(|(_, index, bytes)| (index, bytes))
+        *left -= examined;
+        match slowest {
+            Some((_, index, bytes)) => {
+                self.added -= bytes;
+                self.searched = 0;
+                Some(index)
+            }
+            None => {
+                self.searched += examined;
+                if self.searched >= end {
+                    // No connection of this shard has a rest.
+                    self.forgive();
+                }
+                None
+            }
+        }
     }
 }
 
 /// Rests shorter than this are not counted.
 const COUNTED_BYTES_MIN: usize = if cfg!(test) { 16 } else { 256 };
 /// Slots in a sample.
-const SAMPLE_SLOTS: usize = 64;
+const SAMPLE_SLOTS: u32 = 64;
+// Tests of the crate run with a bound so small that some of them hit it.
+/// Slots examined in one pass.
+pub(super) const SLOTS_PER_PASS: u32 = if cfg!(test) { 64 } else { 4_096 };

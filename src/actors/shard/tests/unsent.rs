@@ -55,3 +55,40 @@ fn past_the_ceiling_the_slowest_are_ended_and_no_more() {
         assert_eq!(world.metrics.unsent_bytes.get() as u64, room * rest);
     }
 }
+
+#[test]
+fn the_search_for_the_slowest_looks_at_a_bounded_number_of_slots_in_a_pass() {
+    let mut limits = Limits::default();
+    limits.connections.unsent_bytes_max = 0;
+    let mut world = World::new(limits, 1);
+    let idle: Vec<_> = (0..200)
+        .map(|_| {
+            let pipe = Pipe::open();
+            world.attach(0, &Ask::stream(&["idle"]), &pipe);
+            pipe
+        })
+        .collect();
+    let pipe = Pipe::open();
+    let stalled = Ask { policy: SlowPolicy::Skip, ..Ask::stream(&["a"]) };
+    world.attach(0, &stalled, &pipe);
+    pipe.stop();
+    pipe.grant(1);
+    world.say("a", &"x".repeat(100));
+    world.push_batch(0);
+    let now_ms = world.now_ms;
+    for pass in 0..3 {
+        assert!(
+            world.engines[0].work(now_ms) && world.engines[0].has_more(),
+            "it is not found yet"
+        );
+        assert!(world.ended(0).is_empty(), "pass {pass}");
+    }
+    assert!(!world.engines[0].work(now_ms) && !world.engines[0].has_more());
+    assert_eq!(world.ended(0).len(), 1);
+    assert_eq!(idle.iter().filter(|pipe| pipe.is_ended()).count(), 0);
+    // What other shards hold is not looked for again and again.
+    world.metrics.unsent_bytes.inc_by(1_000);
+    world.say("idle", "x");
+    world.settle();
+    assert!(!world.engines[0].has_more() && world.ended(0).is_empty());
+}
