@@ -189,6 +189,15 @@ impl Subscribed {
         }
     }
 
+    /// The answer of a poll on HTTP/1.1 says that its connection closes.
+    pub(super) fn close_after_answer(&mut self) {
+        if let Self::Full(full) = self
+            && let Some(ticket) = &mut full.ticket
+        {
+            ticket.keep_alive = false;
+        }
+    }
+
     /// The ticket of a poll.
     pub(super) fn ticket(&self) -> Option<&PollTicket> {
         match self {

@@ -47,6 +47,9 @@ impl Engine {
             }
         };
         self.tally.count(within.len());
+        if self.drain.is_some() {
+            slot.subscriber.close_after_answer();
+        }
         let Some(ticket) = slot.subscriber.ticket() else { return self.give(index, &encoded) };
         let response = self.answers.render(&encoded, ticket, &mut self.unsent);
         self.respond(index, response, position.seq);
@@ -54,7 +57,7 @@ impl Engine {
 
     /// Answers a poll.
     pub(super) fn answer(&mut self, index: u32, answer: PollAnswer) {
-        let Some(slot) = self.slots.get(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Form::Poll { encoding, .. } = slot.subscriber.shape(self.fan_out.plain_shape()).form
         else {
             return;
@@ -63,6 +66,9 @@ impl Engine {
         let is_complete = reply.position.seq >= self.backend.head();
         self.poll_times.answered(is_complete, self.now_ms);
         self.tally.count(answer.events.len());
+        if self.drain.is_some() {
+            slot.subscriber.close_after_answer();
+        }
         let Some(ticket) = slot.subscriber.ticket() else { return self.give(index, &reply) };
         let response = (ticket.render)(&reply, ticket);
         let response = self.unsent.count(response);

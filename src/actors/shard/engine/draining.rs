@@ -1,7 +1,7 @@
 //! The drain: streams end spread over a window, each once its client has been sent everything.
 
 use super::{drain::Drain, engine::Engine};
-use crate::{actors::shard::slot::Subscribed, core::ConnectionMsg};
+use crate::core::ConnectionMsg;
 
 impl Engine {
     /// Ends every connection at a random time within `window_ms`, each with its own reconnection
@@ -41,11 +41,6 @@ impl Engine {
         let Some(drain) = &self.drain else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let at_ms = self.random.u64(self.now_ms..=drain.spread_until_ms.max(self.now_ms));
-        if let Subscribed::Full(full) = &mut slot.subscriber
-            && let Some(ticket) = &mut full.ticket
-        {
-            ticket.keep_alive = false;
-        }
         slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
         self.schedule(index);
     }

@@ -2,10 +2,7 @@
 
 use super::{engine::Engine, explain::SLOTS_PER_QUERY};
 use crate::{
-    actors::{
-        messages::{EndProgress, EndQuery},
-        shard::slot::Subscribed,
-    },
+    actors::messages::{EndProgress, EndQuery},
     core::{CloseReason, ConnectionMsg, Transport},
     model::PollAnswer,
 };
@@ -39,11 +36,7 @@ impl Engine {
             return self.finish(index, CloseReason::EndedByAdmin);
         }
         connection.handle(ConnectionMsg::EndAfterAnswer, self.now_ms, &self.limits);
-        if let Subscribed::Full(full) = &mut slot.subscriber
-            && let Some(ticket) = &mut full.ticket
-        {
-            ticket.keep_alive = false;
-        }
+        slot.subscriber.close_after_answer();
         let position = self.safe_position(index);
         self.answer(index, PollAnswer::nothing(position));
     }

@@ -21,7 +21,7 @@ use crate::{
         subscriber::{Admission, Form, PollTicket},
     },
     core::Limits,
-    model::{EnvelopeAnswers, PollReply},
+    model::{EnvelopeAnswers, PollReply, Start},
 };
 
 /// A client that takes everything, and whose socket goes on after its answer.
@@ -58,20 +58,30 @@ fn waiting_with(
     connections: &Arc<AtomicU32>,
 ) -> (World, Rc<RefCell<Vec<Bytes>>>) {
     let mut world = World::new(Limits::default(), 1);
-    let answers: Rc<RefCell<Vec<Bytes>>> = Rc::default();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let local = listener.local_addr().unwrap();
+    let answers = Rc::default();
     for ticket in tickets {
-        let io = TcpStream::connect(local).unwrap();
-        let io = Tcp::unregistered(io, SocketAddrs { local, peer: local });
-        let client = Box::new(Client { answers: Rc::clone(&answers), io });
-        let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
-        let mut subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });
-        subscriber.admission = Admission::take(connections, u32::MAX).unwrap();
-        let now_ms = world.now_ms;
-        world.engines[0].attach(subscriber, client, Bytes::new(), Some(ticket), now_ms);
+        attach(&mut world, ticket, Start::Now, &answers, connections);
     }
     (world, answers)
+}
+
+fn attach(
+    world: &mut World,
+    ticket: PollTicket,
+    start: Start,
+    answers: &Rc<RefCell<Vec<Bytes>>>,
+    connections: &Arc<AtomicU32>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = listener.local_addr().unwrap();
+    let io = TcpStream::connect(local).unwrap();
+    let io = Tcp::unregistered(io, SocketAddrs { local, peer: local });
+    let client = Box::new(Client { answers: Rc::clone(answers), io });
+    let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
+    let mut subscriber = world.subscriber(&Ask { form, start, ..Ask::stream(&["a"]) });
+    subscriber.admission = Admission::take(connections, u32::MAX).unwrap();
+    let now_ms = world.now_ms;
+    world.engines[0].attach(subscriber, client, Bytes::new(), Some(ticket), now_ms);
 }
 
 fn ticket(lines: &'static str, render: Render) -> PollTicket {
@@ -81,6 +91,10 @@ fn ticket(lines: &'static str, render: Render) -> PollTicket {
 
 fn render(reply: &PollReply, ticket: &PollTicket) -> Bytes {
     [&ticket.header_lines[..], &reply.body[..]].concat().into()
+}
+
+fn render_keep_alive(_: &PollReply, ticket: &PollTicket) -> Bytes {
+    Bytes::from_static(if ticket.keep_alive { b"keep-alive" } else { b"close" })
 }
 
 fn render_otherwise(reply: &PollReply, _: &PollTicket) -> Bytes {
@@ -151,4 +165,20 @@ fn a_large_answer_is_each_clients_own() {
         assert_eq!(answers[0], answers[1]);
         assert_eq!(answers[0].as_ptr() == answers[1].as_ptr(), is_shared, "{bytes}");
     }
+}
+
+#[test]
+fn answers_during_a_drain_say_that_their_connection_closes() {
+    let connections = Arc::default();
+    let polls = (0..10).map(|_| ticket("a", render_keep_alive));
+    let (mut world, answers) = waiting_with(polls, &connections);
+    // No connection has its time yet: that takes steps, of which none is made here.
+    world.engines[0].drain(10_000, world.now_ms);
+    world.say("a", "x");
+    world.settle();
+    // One that comes now is answered at once.
+    attach(&mut world, ticket("a", render_keep_alive), Start::Earliest, &answers, &connections);
+    world.settle();
+    assert!(answers.borrow().len() == 11, "{answers:?}");
+    assert!(answers.borrow().iter().all(|answer| answer == "close"), "{answers:?}");
 }
