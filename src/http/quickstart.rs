@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     core::Subscription,
-    hub::{PollNow, PollRequest, Publication, StreamRequest},
+    hub::{PollRequest, Publication, StreamRequest},
     model::{
         ChannelName, ChannelSelector, Epoch, Event, EventEncoding, EventType, NewEvent, PollAnswer,
         PollEncoding, PollReply, Position, Seq, Start, rfc3339_millis,
@@ -114,17 +114,7 @@ impl Call for Subscribe {
     }
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
-        let Self(mut poll) = self;
-        // The tutorials' format cannot express a gap. If there is only a gap, the poll waits for an
-        // event. To an answer without an event, which has no new position, the client would send the
-        // same poll again, for ever.
-        if !context.is_head()
-            && let PollNow::Answer(answer) = context.state.hub.poll_now(&poll.0).await?
-            && answer.events.is_empty()
-        {
-            poll.0.start = Start::At(answer.position);
-        }
-        poll.answer(context).await.map(Next::Done)
+        self.0.answer(context).await.map(Next::Done)
     }
 }
 
@@ -201,6 +191,12 @@ struct TutorialAnswers;
 impl PollEncoding for TutorialAnswers {
     fn name(&self) -> &'static str {
         "tutorial"
+    }
+
+    // To an answer without an event, which has no new position, the client would send the same poll
+    // again, for ever.
+    fn shows_gaps(&self) -> bool {
+        false
     }
 
     fn encode(&self, answer: &PollAnswer) -> PollReply {

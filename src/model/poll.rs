@@ -48,6 +48,11 @@ pub trait PollEncoding: Send + Sync + 'static {
     /// Writes an answer; one without events and gap is a poll that timed out.
     fn encode(&self, answer: &PollAnswer) -> PollReply;
 
+    /// Whether its answers have gaps. If not, a poll that finds a gap and no event waits for one.
+    fn shows_gaps(&self) -> bool {
+        true
+    }
+
     /// The encoding for a poll that starts with history and waits, if a channel has lost events before its
     /// oldest: its answers are all truncated. `None` if this encoding does not show that.
     fn of_truncated(&self) -> Option<&'static dyn PollEncoding> {

@@ -127,6 +127,44 @@ async fn a_poll_with_a_gap_goes_on_behind_it() {
     assert!(found_later > 0);
 }
 
+#[tokio::test]
+async fn a_poll_whose_answers_show_no_gaps_waits_behind_one_that_has_no_event() {
+    #[derive(Debug)]
+    struct WithoutGaps;
+
+    impl PollEncoding for WithoutGaps {
+        fn name(&self) -> &'static str {
+            "without gaps"
+        }
+
+        fn shows_gaps(&self) -> bool {
+            false
+        }
+
+        fn encode(&self, answer: &PollAnswer) -> PollReply {
+            EnvelopeAnswers.encode(answer)
+        }
+    }
+
+    let mut limits = Limits::default();
+    limits.history.events_max = 1;
+    let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+    let publish = async |data: &str| {
+        hub.publish(Publication::message("a", data).expect("a name")).await.expect("published")
+    };
+    let mut request = poll_of("a", Duration::from_secs(20));
+    request.start = Start::parse("zzzzzzzzzzz-7").expect("a position of another log");
+    let Ok(PollNow::Answer(answer)) = hub.poll_now(&request).await else { panic!("a gap") };
+    assert!(answer.gap.is_some() && answer.events.is_empty());
+    request.encoding = &WithoutGaps;
+    let Ok(PollNow::Wait(wait)) = hub.poll_now(&request).await else { panic!("no event") };
+    assert_eq!(wait.position, answer.position);
+    publish("first").await;
+    // With an event there is no need to wait.
+    let Ok(PollNow::Answer(answer)) = hub.poll_now(&request).await else { panic!("an event") };
+    assert_eq!(answer.events.len(), 1);
+}
+
 /// A poll of one channel from now on.
 /// A type filter may pass over more events than one look reads.
 #[tokio::test]
