@@ -131,6 +131,24 @@ describe("the npm package", { concurrency: 4, timeout: 120_000 }, () => {
     });
   }
 
+  test("a client that is far behind catches up in large polls", async (t) => {
+    const env = { VISNYK_LIMITS__HISTORY__EVENTS_MAX: "10000" };
+    const hub = await startHub(t, { env });
+    for (const first of [1, 1_001, 2_001, 3_001]) await hub.publishNumbers("a", first, first + 999);
+    const { fetch } = globalThis;
+    t.after(() => (globalThis.fetch = fetch));
+    let polls = 0;
+    globalThis.fetch = (url, init) => {
+      polls += String(url).startsWith(`${hub.url}/v1/poll?`);
+      return fetch(url, init);
+    };
+    const client = open(t, hub, { from: "earliest", transport: "poll" });
+    await until(() => client.heard.at(-1) === "4000");
+    assert.equal(client.heard.length, 4_000);
+    // Four answers, and the poll that waits.
+    assert.ok(polls <= 5, `${polls} polls`);
+  });
+
   test("a stream outlives its tokens, and ends without a further one", async (t) => {
     const hub = await startGuardedHub(t, QUICK_RETRY);
     const asked = [];
