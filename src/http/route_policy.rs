@@ -314,6 +314,9 @@ pub const ROUTES: &[Route] = &[
     Route::new("/v1/channels/{channel}", AccessPolicy::Clients, Exposure::Api)
         .get(Endpoint::ShowChannel)
         .delete(Endpoint::CloseChannel),
+    Route::new("/v1/channel", AccessPolicy::Clients, Exposure::Api)
+        .get(Endpoint::ShowChannel)
+        .delete(Endpoint::CloseChannel),
     Route::new("/v1/connections", AccessPolicy::Clients, Exposure::Api)
         .get(Endpoint::ListConnections),
     Route::new("/v1/connections/{id}", AccessPolicy::Clients, Exposure::Api)

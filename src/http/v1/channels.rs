@@ -1,4 +1,4 @@
-//! `/v1/channels`: lists channels, shows one, closes one.
+//! `/v1/channels`: lists channels, shows one, closes one; the latter two by `/v1/channel` too.
 
 use axum::{Json, http::StatusCode};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::{
         Problem,
         authorization::{Action, may_read},
         call::{Call, Context, Next},
-        params::{Query, channel_in_path},
+        params::{Query, channel_in_path, channel_name},
     },
     hub::{ChannelInfo, HubsCounted},
     model::ChannelName,
@@ -57,7 +57,7 @@ pub(in crate::http) struct Show(ChannelName);
 
 impl Show {
     pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
-        channel_in_path(context.parameter).map(Self)
+        named_channel(context).map(Self)
     }
 }
 
@@ -94,7 +94,7 @@ pub(in crate::http) struct Close(ChannelName);
 
 impl Close {
     pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
-        channel_in_path(context.parameter).map(Self)
+        named_channel(context).map(Self)
     }
 }
 
@@ -108,6 +108,17 @@ impl Call for Close {
         let by = context.identity.subject().map(AsRef::<str>::as_ref);
         tracing::info!(channel = self.0.as_str(), by, "an administrator closed a channel");
         Ok(Next::response(StatusCode::NO_CONTENT))
+    }
+}
+
+/// The channel in the path, or, on `/v1/channel`, in the query: some proxies reject `%2F` in a path.
+fn named_channel(context: &Context<'_>) -> Result<ChannelName, Problem> {
+    match context.parameter {
+        "" => {
+            let query = Query::of(&context.parts.uri)?;
+            channel_name("channel", query.one("channel")?.unwrap_or_default())
+        }
+        part => channel_in_path(part),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::wire::{Wire, ask, get, hub, metric_is, post, published};
+use super::wire::{Wire, ask, get, hub, metric_is, post, published, request};
 
 #[tokio::test]
 async fn a_channel_is_described() {
@@ -105,4 +105,23 @@ async fn a_prefix_leaves_out_all_other_names() {
         let names: Vec<&str> = listed.iter().map(|c| c["channel"].as_str().unwrap()).collect();
         assert_eq!((&names[..], page["next"].as_str()), (expected, next), "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_channel_is_named_in_the_query_where_a_proxy_rejects_an_encoded_slash() {
+    let hub = hub(&[]).await;
+    published(&hub, "a%2Fb", "x").await;
+    let shown = ask(&hub, get("/v1/channel?channel=a/b")).await;
+    assert_eq!(shown.status, 200, "{shown:?}");
+    assert_eq!(shown.json(), ask(&hub, get("/v1/channels/a%2Fb")).await.json());
+    for query in ["", "?channel=", "?channel=a&channel=b", "?channel=%ff", "?channel=a/*"] {
+        let target = format!("/v1/channel{query}");
+        for method in ["GET", "DELETE"] {
+            ask(&hub, request(method, &target, &[], "")).await.refuses(400, "channel");
+        }
+    }
+    assert_eq!(ask(&hub, get("/v1/channel?channel=none")).await.status, 404);
+    let closed = ask(&hub, request("DELETE", "/v1/channel?channel=a/b", &[], "")).await;
+    assert_eq!(closed.status, 204, "{closed:?}");
+    assert_eq!(ask(&hub, get("/v1/channels/a%2Fb/poll?timeout=0")).await.status, 410);
 }

@@ -9,13 +9,14 @@ use super::wire::{Answer, Wire, ask, get, hub, published, request};
 /// What is expected of a route: its methods, whether it needs a token, and its exposure.
 type Row = (&'static str, &'static str, bool, Exposure);
 
-const EXPECTED: [Row; 24] = [
+const EXPECTED: [Row; 25] = [
     ("/v1/channels/{channel}/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
     ("/v1/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
     ("/v1/channels/{channel}/poll", "GET, HEAD, OPTIONS", true, Exposure::Api),
     ("/v1/poll", "GET, HEAD, OPTIONS", true, Exposure::Api),
     ("/v1/channels", "GET, HEAD, OPTIONS", true, Exposure::Api),
     ("/v1/channels/{channel}", "GET, HEAD, DELETE, OPTIONS", true, Exposure::Api),
+    ("/v1/channel", "GET, HEAD, DELETE, OPTIONS", true, Exposure::Api),
     ("/v1/connections", "GET, HEAD, OPTIONS", true, Exposure::Api),
     ("/v1/connections/{id}", "GET, HEAD, DELETE, OPTIONS", true, Exposure::Api),
     ("/v1/connections/{id}/token", "POST, OPTIONS", true, Exposure::Api),
@@ -172,7 +173,8 @@ fn is_private(exposure: Exposure) -> bool {
 fn target(path: &str) -> String {
     let path = path.replace("{channel}", "a").replace("{id}", "1").replace("{kind}", "none");
     let path = path.replace("{file}", "console.css");
-    if matches!(&*path, "/v1/events" | "/v1/poll") { path + "?channel=a" } else { path }
+    let is_named_in_query = matches!(&*path, "/v1/events" | "/v1/poll" | "/v1/channel");
+    if is_named_in_query { path + "?channel=a" } else { path }
 }
 
 async fn send(hub: &Hub, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
