@@ -46,7 +46,7 @@ pub(crate) fn requests(data: &[u8]) {
         }
     }
     let Ok(query) = Query::of(&uri) else { return };
-    // A second reader, which repairs what is not UTF-8; that was refused.
+    // A second reader, which repairs what is not UTF-8 in the same way.
     let second: Vec<(String, String)> =
         serde_urlencoded::from_str(uri.query().unwrap_or_default()).expect("any query");
     for name in ["channel", "type", "last_event_id", "timeout", "token", "slow"] {

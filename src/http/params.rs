@@ -12,30 +12,48 @@ use crate::{
 
 /// The query of a request, decoded.
 #[derive(Debug)]
-pub(super) struct Query<'a>(pub(super) Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(super) struct Query<'a> {
+    /// With U+FFFD in place of what is not UTF-8.
+    pub(super) pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Names of parameters with a value that is not UTF-8. It is an error only if the value is read:
+    /// gateways and links add parameters of their own.
+    malformed: Vec<Cow<'a, str>>,
+}
 
 impl<'a> Query<'a> {
-    /// Decodes the query. A value that is not UTF-8 is an error.
+    /// Decodes the query.
     pub(super) fn of(uri: &'a Uri) -> Result<Self, Problem> {
-        let mut pairs = Vec::new();
+        let (mut pairs, mut malformed) = (Vec::new(), Vec::new());
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == PARAMETERS_MAX {
                 let detail = format!("a query has at most {PARAMETERS_MAX} parameters");
                 return Err(Problem::field("query", detail).limit_exceeded("too_many_parameters"));
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            pairs.push((decode(name, "query")?, decode(value, name)?));
+            let ((name, _), (value, is_utf8)) = (decode_lossy(name), decode_lossy(value));
+            if !is_utf8 {
+                malformed.push(name.clone());
+            }
+            pairs.push((name, value));
         }
-        Ok(Self(pairs))
+        Ok(Self { pairs, malformed })
+    }
+
+    fn refuse_malformed(&self, name: &str) -> Result<(), Problem> {
+        if self.malformed.iter().any(|malformed| malformed == name) {
+            return Err(not_utf8(name));
+        }
+        Ok(())
     }
 
     /// All values of a parameter.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
     }
 
     /// The value of a parameter that may occur once; a second one is an error.
     pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
+        self.refuse_malformed(name)?;
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() {
@@ -63,7 +81,7 @@ impl<'a> Query<'a> {
 
     /// The first parameter that looks like a misspelled one of `known`, and the one that is meant.
     fn near_miss<'k>(&self, known: &[&'k str]) -> Option<(&str, &'k str)> {
-        self.0.iter().find_map(|(name, _)| {
+        self.pairs.iter().find_map(|(name, _)| {
             if name.len() > NEAR_BYTES_MAX || known.contains(&&**name) {
                 return None;
             }
@@ -93,6 +111,7 @@ impl<'a> Query<'a> {
 
     /// The channels, patterns and types that a subscription names.
     pub(super) fn subscription(&self, limits: &Limits) -> Result<Subscription, Problem> {
+        self.refuse_malformed("channel")?;
         let mut selectors = Vec::new();
         for text in self.all("channel") {
             let selector = ChannelSelector::parse(text);
@@ -118,6 +137,7 @@ impl<'a> Query<'a> {
         selectors: Vec<ChannelSelector>,
         limits: &Limits,
     ) -> Result<Subscription, Problem> {
+        self.refuse_malformed("type")?;
         let mut types = Vec::new();
         for text in self.all("type") {
             let parsed = EventType::parse(text);
@@ -210,18 +230,35 @@ pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
 
 /// Decodes a part of a query: `+` is a space, and all else is percent-encoded UTF-8.
 pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Problem> {
-    let spaced: Cow<'a, str> =
-        if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
-    let refuse = |_| Problem::field(field, format!("`{field}` must be percent-encoded UTF-8"));
-    match spaced {
-        Cow::Borrowed(text) => {
-            percent_encoding::percent_decode_str(text).decode_utf8().map_err(refuse)
-        }
-        Cow::Owned(text) => percent_encoding::percent_decode_str(&text)
-            .decode_utf8()
-            .map(|text| Cow::Owned(text.into_owned()))
-            .map_err(refuse),
+    match decode_lossy(text) {
+        (text, true) => Ok(text),
+        (_, false) => Err(not_utf8(field)),
     }
+}
+
+/// The same, with U+FFFD in place of what is not UTF-8, and whether all of it is.
+fn decode_lossy(text: &str) -> (Cow<'_, str>, bool) {
+    let bytes: Cow<'_, [u8]> = if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        Cow::Owned(percent_encoding::percent_decode_str(&spaced).collect())
+    } else {
+        percent_encoding::percent_decode_str(text).into()
+    };
+    match bytes {
+        Cow::Borrowed(bytes) => {
+            let text = String::from_utf8_lossy(bytes);
+            let is_utf8 = matches!(text, Cow::Borrowed(_));
+            (text, is_utf8)
+        }
+        Cow::Owned(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => (text.into(), true),
+            Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned().into(), false),
+        },
+    }
+}
+
+fn not_utf8(field: &str) -> Problem {
+    Problem::field(field, format!("`{field}` must be percent-encoded UTF-8"))
 }
 
 /// Most parameters of one query: as many channels and as many types as `connections.subscriptions_max` can be,
@@ -263,6 +300,33 @@ mod tests {
         let long = format!("{}=1", "last_event_id".repeat(9));
         for query in ["", "type=a&last=1&token=x&lastEventId=a-1", "utm_source=a&x=&_=17", &long] {
             assert_eq!(near(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_utf8_is_an_error_only_where_it_is_read() {
+        let limits = Limits::default();
+        for (query, field) in [
+            ("utm=%ff&channel=a", None),
+            ("%ff=1&channel=a&x+%fe=%ff", None),
+            ("channel=%ff", Some("channel")),
+            ("channel=a&channel=%ff", Some("channel")),
+            ("channel=a&type=%ff+", Some("type")),
+            ("channel=a&last=%ff", Some("last")),
+            ("channel=a&last_event_id=%ff", Some("last_event_id")),
+            // What a client library adds by itself refuses nothing.
+            ("channel=a&lastEventId=%ff", None),
+        ] {
+            let uri: Uri = format!("/?{query}").parse().expect("a target");
+            let query = Query::of(&uri).expect("a query");
+            let start = query.start(&HeaderMap::new(), true);
+            let error = query.subscription(&limits).err().or(start.err());
+            let text = error.map(|error| error.into_parts().2);
+            let named = field.map(|field| format!("\"field\":\"{field}\""));
+            match (&text, named) {
+                (Some(text), Some(named)) => assert!(text.contains(&named), "{uri}: {text}"),
+                (text, named) => assert!(text.is_none() && named.is_none(), "{uri}: {text:?}"),
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ impl Query<'_> {
 
     /// The last value of parameters that are synonyms; empty ones are ignored.
     fn last_of(&self, names: &[&str]) -> Option<&str> {
-        let mut pairs = self.0.iter().rev();
+        let mut pairs = self.pairs.iter().rev();
         let found = pairs.find(|(name, value)| names.contains(&&**name) && !value.is_empty());
         found.map(|(_, value)| &**value)
     }
