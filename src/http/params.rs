@@ -206,14 +206,17 @@ pub(super) fn channel_in_path(part: &str) -> Result<ChannelName, Problem> {
     channel_name("channel", &path_parameter(part, "channel")?)
 }
 
-/// The idempotency key, if there is one.
+/// The idempotency key, if there is one. With two it would be chance which of them counts.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= KEY_BYTES_MAX => Ok(Some(key)),
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match (value.to_str(), values.next()) {
+        (Ok(key), None) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key)),
         _ => Err(Problem::field(
             "Idempotency-Key",
-            format!("an idempotency key is 1 to {KEY_BYTES_MAX} visible ASCII characters"),
+            format!(
+                "an idempotency key is one field of 1 to {KEY_BYTES_MAX} visible ASCII characters"
+            ),
         )),
     }
 }

@@ -110,4 +110,10 @@ async fn a_key_has_1_to_255_visible_characters() {
     for key in ["", &"k".repeat(256), "ключ"] {
         publish(&hub, target, key, "x").await.refuses(400, "Idempotency-Key");
     }
+    // Which of two keys counts would be chance.
+    for keys in [["1", "2"], ["1", "1"]] {
+        let fields = keys.map(|key| ("Idempotency-Key", key));
+        let answer = ask(&hub, request("POST", target, &fields, "x")).await;
+        answer.refuses(400, "Idempotency-Key");
+    }
 }
