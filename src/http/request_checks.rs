@@ -202,6 +202,8 @@ impl RequestChecks {
 /// Whether a request may have this `Host`. Names that the settings list are always allowed. On
 /// loopback the names of this machine are allowed too; elsewhere all names are, if none is listed.
 fn is_allowed_host(name: &str, on_loopback: bool, listed: &[String]) -> bool {
+    // An absolute name (RFC 1034, section 3.1).
+    let name = name.strip_suffix('.').unwrap_or(name);
     let is_unlisted_allowed = if on_loopback { is_loopback_name(name) } else { listed.is_empty() };
     is_unlisted_allowed || listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
 }

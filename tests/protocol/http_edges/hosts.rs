@@ -19,6 +19,11 @@ async fn a_foreign_host_is_misdirected_on_loopback() {
         ("127.0.0.1", 200),
         ("127.9.9.9:1", 200),
         ("[::1]:3000", 200),
+        // An absolute name (RFC 1034, section 3.1), as it may be in a browser's address bar.
+        ("localhost.:3000", 200),
+        ("app.localhost.", 200),
+        ("evil.example.", 421),
+        ("localhost..", 421),
         ("evil.example", 421),
         ("localhost.evil.example", 421),
         ("127.0.0.1.evil.example:3000", 421),
@@ -35,9 +40,10 @@ async fn a_foreign_host_is_misdirected_on_loopback() {
 #[tokio::test]
 async fn probes_come_by_any_name_or_address() {
     let hub = hub(&[("allowed_hosts", "hub.example")]).await;
-    for host in ["10.1.2.3:3000", "[fd00::1]:3000", "visnyk.default.svc", "hub.example"] {
+    let own = ["hub.example", "hub.example.:3000"];
+    for host in ["10.1.2.3:3000", "[fd00::1]:3000", "visnyk.default.svc", own[0], own[1]] {
         for (target, expected) in [("/healthz", 200), ("/readyz", 200), ("/v1/channels", 421)] {
-            let expected = if host == "hub.example" { 200 } else { expected };
+            let expected = if own.contains(&host) { 200 } else { expected };
             let head = format!("GET {target} HTTP/1.1\r\nHost: {host}");
             assert_eq!(status(&hub, &head).await, expected, "{host} {target}");
         }
