@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -46,6 +46,10 @@ impl Envelope {
 
     /// Reads one NDJSON line: `{"data":…,"type"?,"retry"?,"channel"?}`.
     pub fn parse(line: &str) -> Result<Self, EnvelopeError> {
+        // serde would take an array for the members in their order.
+        if line.trim_start().starts_with('[') {
+            return Err(EnvelopeError(de::Error::custom("an array")));
+        }
         let mut envelope: Self = serde_json::from_str(line)?;
         // A line may hold a carriage return between two tokens, which ends a line elsewhere.
         if let Cow::Owned(text) = compact(envelope.data.get()) {

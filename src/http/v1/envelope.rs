@@ -59,6 +59,11 @@ fn parse_line(
     in_path: Option<&ChannelName>,
     default_channel: Option<&ChannelName>,
 ) -> Result<(ChannelName, NewEvent), Problem> {
+    // serde would take an array for the members in their order.
+    if line.trim_start().starts_with('[') {
+        let detail = "a line is an envelope {\"data\":…}, and no array";
+        return Err(Problem::field("body", detail));
+    }
     let envelope: Envelope<'_> = serde_json::from_str(line).map_err(|error| {
         Problem::field("body", format!("not an envelope {{\"data\":…}}: {}", reason(&error)))
             .with("column", error.column())

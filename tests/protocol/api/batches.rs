@@ -149,6 +149,8 @@ async fn a_bad_line_refuses_the_whole_batch_by_its_number() {
         ("", "body"),
         ("not JSON", "body"),
         ("[]", "body"),
+        // The members in their order, but not by their names.
+        (r#"["x","t",5,"c"]"#, "body"),
         ("{\"data\":1", "body"),
         ("{\"data\":1} {\"data\":2}", "body"),
         (r#"{"data":1,"channel":"c","extra":1}"#, "body"),
