@@ -156,6 +156,9 @@ impl Reader {
                 return Err(FeedError::TooLong { number, max: LINE_BYTES_MAX });
             }
             let text = str::from_utf8(text).map_err(|_| FeedError::NotUtf8 { number })?;
+            // A byte order mark does not belong to the first line.
+            let is_first = self.bytes == length as u64;
+            let text = text.strip_prefix('\u{feff}').filter(|_| is_first).unwrap_or(text);
             if format == FeedFormat::Lines {
                 self.push(Envelope::text(text));
             } else if text.trim_ascii().is_empty() {
@@ -259,6 +262,8 @@ mod tests {
             [r#"1 {"data":"a"}"#, r#"2 {"data":""}"#, r#"3 {"data":"b"}"#]
         );
         assert!(read("", FeedFormat::Lines).await.is_empty());
+        let marked = read("\u{feff}a\n\u{feff}b", FeedFormat::Lines).await;
+        assert_eq!(marked, [r#"1 {"data":"a"}"#, "2 {\"data\":\"\u{feff}b\"}"]);
     }
 
     #[tokio::test]
@@ -268,6 +273,8 @@ mod tests {
             [r#"1 {"data":1}"#, r#"3 {"data":2,"type":"t"}"#, "line 4"]
         );
         assert_eq!(read(b"a\n\xFF\n", FeedFormat::Lines).await[1], "line 2 is not UTF-8");
+        let marked = read("\u{feff}{\"data\":1}\n[\"x\"]\n", FeedFormat::Ndjson).await;
+        assert_eq!(marked, [r#"1 {"data":1}"#, "line 2"], "an array is not an envelope");
     }
 
     #[tokio::test]

@@ -65,6 +65,8 @@ impl Call for Publish {
 
 /// The message in a body, or an error text, which the tutorials' clients show.
 fn read_message(body: &str) -> Result<String, String> {
+    // A byte order mark is passed over (RFC 8259, section 8.1).
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     if body.trim().is_empty() {
         return Err("Message is required".into());
     }

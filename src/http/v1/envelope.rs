@@ -38,6 +38,8 @@ pub(in crate::http) fn parse_batch(
     events_max: usize,
 ) -> Result<Vec<(ChannelName, NewEvent)>, Problem> {
     let mut events = Vec::new();
+    // A byte order mark is passed over (RFC 8259, section 8.1).
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     for (index, line) in body.lines().enumerate() {
         if line.trim().is_empty() {
             continue;
