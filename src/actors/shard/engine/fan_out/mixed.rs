@@ -152,6 +152,5 @@ impl FanOut {
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Slots that are added to a round that begins in one slice, and channels that are looked up: a
-/// tenth of a millisecond.
+/// Slots that are added to a round that begins in one slice, and channels that are looked up.
 const SLOTS_PER_SLICE: usize = if cfg!(test) { 5 } else { 8_192 };
