@@ -108,6 +108,11 @@ impl FragileDisk {
         state.stop_at = Some(state.calls + calls);
     }
 
+    /// The same for the `calls`th time after the next segment has its name.
+    pub(crate) fn stop_behind_name_of_segment(&self, calls: u64) {
+        self.state.lock().stop_behind_spare = Some(calls);
+    }
+
     /// The same at one of the next calls.
     pub(crate) fn stop_soon(&self) {
         let mut state = self.state.lock();

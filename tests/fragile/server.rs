@@ -202,6 +202,11 @@ impl Filesystem for Server {
             let inode = state.files.lookup(parent.0, name).ok_or(Errno::ENOENT)?;
             let directory = state.files.directory(parent.0).ok_or(Errno::ENOTDIR)?;
             directory.rename(name, new_name, inode);
+            if name == "spare"
+                && let Some(calls) = state.stop_behind_spare.take()
+            {
+                state.stop_at = Some(state.calls + calls);
+            }
             Ok(())
         };
         self.change(Call::Name, reply, act, |reply, ()| reply.ok());

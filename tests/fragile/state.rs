@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) syncs: u64,
     pub(super) calls: u64,
     pub(super) stop_at: Option<u64>,
+    /// As `stop_at`, counted from the next file `spare` that gets another name.
+    pub(super) stop_behind_spare: Option<u64>,
     pub(super) power: Power,
     /// Power cuts so far.
     pub(super) cuts: u64,
@@ -88,6 +90,7 @@ impl State {
             syncs: 0,
             calls: 0,
             stop_at: None,
+            stop_behind_spare: None,
             power: Power::On,
             cuts: 0,
             held: Vec::new(),
@@ -153,6 +156,7 @@ impl State {
         let lost = self.files.cut_power(&mut self.rng);
         self.power = Power::On;
         self.stop_at = None;
+        self.stop_behind_spare = None;
         self.hangs = false;
         self.cuts += 1;
         lost

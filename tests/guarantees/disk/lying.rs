@@ -55,9 +55,13 @@ async fn round(
     let crowd = Crowd { publishers: 8, followers: 6, pause: Duration::from_millis(1) };
     let traffic = Traffic::start(hub.address(), crowd, seed).await;
     fragile.lie(lie);
-    for _ in 0..CUTS {
+    for cut in 1..=CUTS {
         traffic.go_on(rng.usize(20..80)).await;
-        fragile.stop_at(rng.u64(1..60));
+        match lie {
+            // What is missing then shows only until the first batch of the segment is fsynced.
+            Some(Lie::SpareSyncs) => fragile.stop_behind_name_of_segment(cut),
+            _ => fragile.stop_at(rng.u64(1..60)),
+        }
         fragile.stopped_within(PATIENCE).await;
         fragile.cut_power(&mut hub).await;
         match timeout(PATIENCE, disk.command().start()).await.expect("it starts, or does not") {
@@ -120,4 +124,4 @@ async fn showing_before_the_fsync_is_found_by_followers_alone() {
 
 const ROUNDS: u64 = 20;
 /// Of a round.
-const CUTS: usize = 5;
+const CUTS: u64 = 5;
