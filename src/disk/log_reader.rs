@@ -127,7 +127,7 @@ impl<D: Directory> LogReader<D> {
             };
             let (base, in_index) = match located {
                 Located::Current(base, found) => (base, found),
-                Located::Sealed(sealed) => match load_index(&segments, &sealed) {
+                Located::Sealed(sealed) => match load_index(&segments, &sealed, &mut scanned) {
                     Ok(index) => (sealed.base, index.find(found.through, search.channels)),
                     Err(error) if is_removed(&segments, &error, sealed.base) => continue,
                     Err(error) => return Err(error),
@@ -223,10 +223,12 @@ impl RawEvent<'_> {
     }
 }
 
-/// The index of a segment that takes no more: as it is in its file, or made anew.
+/// The index of a segment that takes no more: as it is in its file, or made anew. Adds the bytes of the
+/// log that it has read for that to `bytes`, also if it fails.
 pub(super) fn load_index<D: Directory>(
     segments: &Segments<D>,
     sealed: &Sealed,
+    bytes: &mut u64,
 ) -> Result<Arc<SegmentIndex>, ReadError> {
     let shared = {
         let mut reads = segments.reads.lock();
@@ -247,6 +249,7 @@ pub(super) fn load_index<D: Directory>(
         if let Some(index) = stored.and_then(|bytes| SegmentIndex::decode(&bytes, sealed)) {
             return Ok(index);
         }
+        *bytes += sealed.bytes;
         let index = make_index(segments, sealed)?;
         // It is made again as long as this fails.
         if let Err(error) =

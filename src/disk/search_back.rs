@@ -34,7 +34,7 @@ pub struct SearchBack<'a> {
 pub struct SearchedBack {
     /// Nothing up to here was looked at.
     pub through: Seq,
-    /// Bytes of the log that were read, from memory or from disk.
+    /// Bytes of the log that were read, from memory or from disk; also for an index that was missing.
     pub bytes: u64,
 }
 
@@ -62,7 +62,7 @@ impl<D: Directory> LogReader<D> {
             };
             let (base, in_index) = match located {
                 Located::Current(base, found) => (base, found),
-                Located::Sealed(sealed) => match load_index(&segments, &sealed) {
+                Located::Sealed(sealed) => match load_index(&segments, &sealed, &mut bytes) {
                     Ok(index) => (sealed.base, index.find_back(through, search.channels)),
                     Err(error) if is_removed(&segments, &error, sealed.base) => continue,
                     Err(error) if through == search.through => return Err(error),

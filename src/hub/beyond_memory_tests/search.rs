@@ -149,10 +149,25 @@ async fn a_search_that_may_read_all_there_is_is_not_cut() {
     }
     let rare = typed(&["a"], &["rare"]);
     assert_eq!(answered(&hub, rare.clone(), last(5)).await, numbers([1]), "without a gap");
-    let all = metric(&hub, "visnyk_disk_search_bytes_total");
+    let with_indexes = metric(&hub, "visnyk_disk_search_bytes_total");
     hub.shut_down().await;
     drop(hub);
-    for (search_bytes_max, expected) in [(all, Some(1)), (all / 2, None)] {
+    let without_indexes = || {
+        let mut segments_bytes = 0;
+        for file in std::fs::read_dir(directory.path()).expect("a directory") {
+            let file = file.expect("a file");
+            match file.path().extension().and_then(|extension| extension.to_str()) {
+                Some("index") => std::fs::remove_file(file.path()).expect("it goes"),
+                Some("log") => segments_bytes += file.metadata().expect("its length").len(),
+                _ => {}
+            }
+        }
+        segments_bytes
+    };
+    // For an index that is missing the whole segment is read.
+    let all = with_indexes + without_indexes();
+    for (search_bytes_max, expected) in [(all, Some(1)), (with_indexes, None)] {
+        without_indexes();
         let limits = ReadLimits { search_bytes_max, ..ReadLimits::default() };
         let hub = start_on_disk(small_reads(directory.path(), limits)).await;
         let (_, received) = begun(&hub, rare.clone(), last(5), 1).await;
