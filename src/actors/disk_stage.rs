@@ -364,7 +364,7 @@ fn traces_of(commit: &Prepared) -> impl Iterator<Item = Arc<PublishTrace>> {
 }
 
 /// The histories in memory, as the keeper of the log sees them.
-struct StoredHistories(Arc<EventStore>);
+pub(crate) struct StoredHistories(pub(crate) Arc<EventStore>);
 
 impl Histories for StoredHistories {
     fn oldest_retained(&self, enough: Seq) -> Seq {

@@ -88,6 +88,8 @@ pub(crate) use connection_report::ConnectionQuery;
 #[cfg(test)]
 pub(crate) use delayed_stage::DelayedStage;
 pub(crate) use disk_stage::DiskStage;
+#[cfg(test)]
+pub(crate) use disk_stage::StoredHistories;
 pub(crate) use durable_stage::DurableStage;
 pub(crate) use inbox::Inboxes;
 pub(crate) use lease::{Leases, Renew, SlotAddress};

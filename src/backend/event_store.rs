@@ -442,6 +442,23 @@ fn note_only_copies(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evict
     }
 }
 
+/// What tests look at.
+#[cfg(test)]
+impl EventStore {
+    /// How much of each kind is in memory.
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 6] {
+        let directory = self.registry.directory();
+        [
+            ("channels", directory.len()),
+            ("names of evicted channels", directory.evicted_channels().len()),
+            ("tombstones", self.registry.tombstones().len()),
+            ("channels in the ranking", self.ranking.lock().len()),
+            ("events in the journal", self.journal().len()),
+            ("bytes of events in memory", self.bytes() as usize),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

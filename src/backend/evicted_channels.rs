@@ -126,6 +126,12 @@ impl EvictedChannels {
         lost || walk.is_over() && (self.unnamed.are_unknown(after, known) || transient())
     }
 
+    /// How many records there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.order.len().max(self.names.len())
+    }
+
     fn is_latest(&self, name: &ChannelName, recorded: u64) -> bool {
         self.names.get(name).is_some_and(|(_, latest)| *latest == recorded)
     }

@@ -212,6 +212,11 @@ impl Journal {
         Some(Ok(through))
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn index_after(&self, seq: Seq) -> Option<usize> {
         let index = seq.0.checked_sub(self.after.0)? as usize;
         (index <= self.entries.len()).then_some(index)

@@ -172,6 +172,12 @@ impl Outlines {
         channel.and_then(|it| it.history.first_in_memory()).is_some_and(|first| first <= seq)
     }
 
+    /// How many channels there is room for, and how many events are in its order.
+    #[cfg(test)]
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        [self.channels.len().max(self.indexes.len()), self.order.len()]
+    }
+
     fn note_eviction(&mut self, index: u32, evicted: &Evicted) {
         if evicted.is_empty() {
             return;

@@ -52,12 +52,16 @@ pub use index::ChannelHash;
 pub use keeper::{Histories, LogKeeper, LogRetention};
 pub use log_event::{LogEvent, LogItem};
 pub use log_reader::{LogFound, LogReader, LogSearch, ReadError};
+#[cfg(test)]
+pub(crate) use planted::{Planted, plant};
 pub use recovered_event::{Recovered, RecoveredEvent};
 pub use recovery::{LogContents, LogStatus, OpenLog, Recovery, RecoveryReport, SegmentContents};
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;
 pub use search_back::{SearchBack, SearchedBack};
 pub use segments::LOG_FILES_MAX;
+#[cfg(test)]
+pub(crate) use simulated::{SimulatedDisk, Stop};
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use transient::TransientChannels;
 pub use writer::LogWriter;

@@ -13,7 +13,7 @@ macro_rules! is_planted {
 }
 
 #[cfg(test)]
-pub(super) use switch::{Planted, is_planted, plant};
+pub(crate) use switch::{Planted, is_planted, plant};
 
 #[cfg(test)]
 mod switch {
@@ -21,7 +21,7 @@ mod switch {
 
     /// A mistake in the code of the log.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(in crate::disk) enum Planted {
+    pub(crate) enum Planted {
         /// After a failed fsync the next one counts.
         FailedSyncIsRetried,
         /// A start believes what it reads of the tail, which may be in the page cache alone.
@@ -32,6 +32,12 @@ mod switch {
         TransientSeqsAreNotNoted,
         /// The end of a closed log is its last event that is written.
         CleanEndIsOfWritten,
+        /// Segments that were removed from the log keep their files.
+        SegmentsStay,
+        /// So do their indexes alone.
+        IndexesStay,
+        /// Nothing is dropped from the losses file.
+        LossesGrow,
     }
 
     thread_local! {
@@ -39,12 +45,12 @@ mod switch {
     }
 
     /// From now on the log makes this mistake, in this thread.
-    pub(in crate::disk) fn plant(mistake: Option<Planted>) {
+    pub(crate) fn plant(mistake: Option<Planted>) {
         PLANTED.set(mistake);
     }
 
     /// Whether the log makes this mistake.
-    pub(in crate::disk) fn is_planted(mistake: Planted) -> bool {
+    pub(crate) fn is_planted(mistake: Planted) -> bool {
         PLANTED.get() == Some(mistake)
     }
 }

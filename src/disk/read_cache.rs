@@ -118,6 +118,11 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn retain(&mut self, is_kept: impl Fn(&K) -> bool) {
         self.entries.retain(|key, _| is_kept(key));
         self.weight = self.entries.values().map(|entry| entry.weight).sum();

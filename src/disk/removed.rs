@@ -109,6 +109,9 @@ impl RemovedEvents {
 
     /// Forgets what has expired.
     pub(super) fn expire(&mut self, limits: &RemovedLimits, now_ms: u64) {
+        if is_planted!(LossesGrow) {
+            return;
+        }
         let is_kept = |at_ms: u64, kept_ms| at_ms.saturating_add(kept_ms) > now_ms;
         self.closed.retain(|_, (_, at_ms)| is_kept(*at_ms, limits.closed_ms));
         self.keys.retain(|key| is_kept(key.time_ms, limits.keys_ms));
@@ -117,6 +120,9 @@ impl RemovedEvents {
 
     /// Forgets the oldest beyond the limits.
     pub(super) fn limit(&mut self, limits: &RemovedLimits) {
+        if is_planted!(LossesGrow) {
+            return;
+        }
         while self.order.len() > limits.channels_max
             && let Some((seq, channel)) = self.order.pop_first()
         {

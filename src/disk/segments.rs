@@ -194,6 +194,12 @@ impl<D: Directory> Segments<D> {
         std::mem::take(&mut self.state.lock().unsaved)
     }
 
+    /// How many indexes have no file yet.
+    #[cfg(test)]
+    pub(super) fn unsaved(&self) -> usize {
+        self.state.lock().unsaved.len()
+    }
+
     /// The segment with the next event after `after`.
     pub(super) fn locate(
         &self,

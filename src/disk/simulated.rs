@@ -4,7 +4,11 @@
 //! part, each change by itself or all behind a moment. After an fsync that failed, what it was
 //! for can still be read and is not on the disk, as with Linux. All chance comes from a seed.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -12,10 +16,10 @@ use super::directory::{Directory, DirectoryFile};
 
 /// A machine with one directory. Clones are the same one.
 #[derive(Clone)]
-pub(super) struct SimulatedDisk(Arc<Mutex<State>>);
+pub(crate) struct SimulatedDisk(Arc<Mutex<State>>);
 
 /// An open file of it.
-pub(super) struct SimulatedFile {
+pub(crate) struct SimulatedFile {
     disk: SimulatedDisk,
     id: usize,
 }
@@ -31,7 +35,7 @@ pub(super) struct Faults {
 
 /// What ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The machine goes on, and has everything that was written.
     Kill,
     /// What was not synced is in danger.
@@ -62,7 +66,7 @@ pub(super) const ENOSPC: i32 = 28;
 pub(super) const EMFILE: i32 = 24;
 
 impl SimulatedDisk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             rng: fastrand::Rng::with_seed(seed),
             files: Vec::new(),
@@ -128,7 +132,7 @@ impl SimulatedDisk {
     }
 
     /// Ends the process, if that has not happened, and starts the machine again if need be.
-    pub(super) fn reboot(&self, stop: Stop) {
+    pub(crate) fn reboot(&self, stop: Stop) {
         let mut state = self.0.lock();
         if state.is_traced {
             println!("--- {stop:?}");
@@ -138,6 +142,22 @@ impl SimulatedDisk {
         if stop == Stop::PowerCut {
             state.cut_power();
         }
+        // Nothing has a file open any more.
+        let State { files, names, durable_names, .. } = &mut *state;
+        let named: BTreeSet<usize> =
+            names.values().chain(durable_names.values()).copied().collect();
+        for (id, file) in files.iter_mut().enumerate() {
+            if !named.contains(&id) {
+                *file = Content::default();
+            }
+        }
+    }
+
+    /// The names of its files, and their lengths.
+    pub(crate) fn files(&self) -> BTreeMap<String, u64> {
+        let state = self.0.lock();
+        let len = |id: &usize| state.files[*id].cached.len;
+        state.names.iter().map(|(name, id)| (name.clone(), len(id))).collect()
     }
 
     /// Changes a byte of a file, at rest.
@@ -462,9 +482,6 @@ impl State {
                 self.files[id].durable.apply(&change);
             }
             let file = &mut self.files[id];
-            if !self.names.values().any(|named| *named == id) {
-                *file = Content::default();
-            }
             file.cached = Image { bytes: file.durable.bytes.clone(), len: file.durable.len };
         }
     }

@@ -25,6 +25,8 @@ mod fan_out_budget_tests;
 mod handle;
 mod info;
 mod log_counter;
+#[cfg(test)]
+mod month_tests;
 mod poll;
 mod publish;
 mod quotas;
