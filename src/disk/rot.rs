@@ -3,10 +3,13 @@
 use super::{
     segment::{self, SegmentHeader, base_of},
     simulated::{EIO, Faults, SimulatedDisk, Stop},
-    traps::{append, start, try_start},
+    traps::{append, published, start, try_start},
     *,
 };
-use crate::model::{Epoch, Seq};
+use crate::{
+    core::IdempotencyKey,
+    model::{Epoch, Seq},
+};
 
 #[test]
 fn every_changed_byte_of_a_closed_log_is_found() {
@@ -109,6 +112,38 @@ fn a_repair_saves_what_is_before_the_damage_and_begins_a_new_epoch() {
             drop(log);
         }
     }
+}
+
+/// A client that has got no answer would otherwise be told of an event that is not in the log.
+#[test]
+fn a_repaired_log_knows_no_key_whose_events_it_has_lost() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = start(&disk).0;
+    let key = |seq: u64| IdempotencyKey::new(&[&seq.to_le_bytes()], &[]);
+    for seq in 1..=6 {
+        log.keeper.work(&Seq::ZERO, 0).expect("a spare");
+        log.writer.begin();
+        log.writer.add_key(&key(seq), 1);
+        log.writer.add(&published("a", seq));
+        log.writer.write(0).and_then(|()| log.writer.sync()).expect("written");
+    }
+    log.keeper.work(&Seq(3), 0).expect("removed");
+    log.writer.close().expect("closed");
+    disk.reboot(Stop::Kill);
+    disk.damage(&segment::file_name(Seq(5)), 100);
+    let (recovery, found) = Recovery::examine(disk.clone()).expect("it is readable");
+    let damage = recovery.verify(found);
+    recovery.repair(&damage, 7, Epoch::new(2, 2)).expect("repaired");
+    let recovery = Recovery::start(disk, 7, Epoch::new(3, 3)).expect("a log");
+    let mut known: Vec<_> = recovery.removed().keys().map(|stored| stored.key).collect();
+    recovery
+        .read(|item| {
+            if let Recovered::Key(stored) = item {
+                known.push(stored.key);
+            }
+        })
+        .expect("it is whole");
+    assert_eq!(known, [1, 2, 3, 4].map(key));
 }
 
 #[test]
