@@ -78,11 +78,12 @@ impl EventStore {
         through: Seq,
     ) -> LogRead {
         let found = match &reader.stage {
-            ReadStage::Found(found) => Some(found.events()),
+            // They cannot be revoked between the read that has sent the reader here and this one.
+            ReadStage::Found(found) => found.events(),
             _ => None,
         };
         let wanted = match found {
-            Some(found) => Wanted::Events(Arc::clone(found)),
+            Some(found) => Wanted::Events(found),
             None => {
                 let filter = || Arc::new(LogFilter::new(patterns, named));
                 Wanted::Channels(Arc::clone(reader.filter.get_or_insert_with(filter)))

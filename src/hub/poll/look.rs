@@ -90,6 +90,9 @@ impl Hub {
                 bytes_max: POLL_BYTES_MAX - bytes,
             };
             let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
+                Err(NotInMemory::Revoked) => {
+                    return Err(self.refused(SubscribeError::HistoryBusy));
+                }
                 Err(NotInMemory::OnDisk(to)) => {
                     let (named, reader) = (named.iter(), &mut resume.reader);
                     let read = backend.log_read(patterns, named, reader, &range, to);
