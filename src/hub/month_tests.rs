@@ -189,7 +189,7 @@ impl Month {
             match quarter {
                 0 => events.push((format!("once/{hour}"), EventKind::Published)),
                 1 => events.push((format!("day/{day}"), EventKind::Published)),
-                2 if hour % 3 == 0 => events.extend([
+                2 if hour.is_multiple_of(3) => events.extend([
                     (format!("closed/{hour}"), EventKind::Published),
                     (format!("closed/{hour}"), EventKind::Closed),
                 ]),
