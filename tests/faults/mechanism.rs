@@ -476,6 +476,8 @@ impl Mechanism {
                     Self::ClientsLostTo => Direction::ToServer,
                     _ => Direction::ToClient,
                 };
+                // A poll without an answer shows the fault only behind one that had an answer.
+                traffic.await_polled().await;
                 bed.front_flow(direction, Flow::Hold);
                 sleep(Duration::from_secs(4)).await;
                 bed.hubs.iter().for_each(|hub| hub.front.cut());

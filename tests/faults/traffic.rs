@@ -183,6 +183,24 @@ impl Traffic {
         }
     }
 
+    /// Waits until a poll has brought an event: its client goes on over a connection that it has an answer of.
+    pub(crate) async fn await_polled(&self) {
+        let polled = |lines: &[Line]| {
+            let is_poller = |wanted: u64| {
+                let is = |record: &Record| matches!(record, Record::Connect { who, by, .. } if *who == wanted && *by == Transport::Poll.name());
+                lines.iter().any(|line| is(&line.record))
+            };
+            lines
+                .iter()
+                .any(|line| matches!(&line.record, Record::Event { who, .. } if is_poller(*who)))
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !self.recorder.with_lines(polled) {
+            assert!(Instant::now() < deadline, "polls bring events");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until a hub has refused a publish with this status.
     pub(crate) async fn await_refusal(&self, hub: usize, status: u16) {
         let wanted = Record::Refusal { hub, status };
