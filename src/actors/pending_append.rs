@@ -61,8 +61,9 @@ impl PendingAppend {
             if index == 0 {
                 first_nonce = nonce;
             }
-            if !channels.contains(entry.name()) {
-                channels.push(entry.name().clone());
+            match channels.iter_mut().find(|(name, _)| name == entry.name()) {
+                Some((_, last)) => *last = index,
+                None => channels.push((entry.name().clone(), index)),
             }
             let encoded = Entry::encode(nonce, kind, now.wall_ms, entry.name(), draft);
             bytes += encoded.len();

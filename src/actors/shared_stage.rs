@@ -70,6 +70,7 @@ impl SharedStage {
                 keys_max: publish.idempotency_keys_max.into(),
                 closed_ms: u64::from(channels.tombstone_s) * 1_000,
                 closed_max: channels.tombstones_max.into(),
+                quiet_channels_max: channels.forgotten_max.into(),
             },
             queue: AppendQueue::new(options.batch_events_max, Arc::clone(&metrics)),
             following: Following::new(fence, options.catch_up_wait, Arc::clone(&metrics)),

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::{
     channel::{ChannelEntry, ChannelId},
     evicted_channels::EvictedChannels,
-    losses::Losses,
+    losses::{Losses, LostThrough},
     walk::Walk,
 };
 use crate::{
@@ -183,9 +183,9 @@ impl Directory {
         }
     }
 
-    /// Notes that any channel may have lost events up to `through`. Drops what is known of evicted ones.
-    pub(super) fn reset_losses(&self, through: Seq) {
-        self.evicted.lock().reset(through);
+    /// Notes what channels may have lost. Drops what is known of evicted ones.
+    pub(super) fn reset_losses(&self, lost: LostThrough) {
+        self.evicted.lock().reset(lost);
     }
 
     /// Notes that any channel that matches one of these patterns may have lost events up to the seq

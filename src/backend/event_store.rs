@@ -12,7 +12,11 @@ use std::sync::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    channel::ChannelEntry, journal::Journal, losses::Losses, ranking::Ranking, registry::Registry,
+    channel::ChannelEntry,
+    journal::Journal,
+    losses::{Losses, LostThrough},
+    ranking::Ranking,
+    registry::Registry,
     search_memory::SearchMemory,
 };
 use crate::{
@@ -292,27 +296,35 @@ impl EventStore {
         Seq(self.unloaded_through.load(Ordering::Acquire))
     }
 
-    /// Drops every event and continues after `head`, perhaps in another epoch. All events
-    /// published up to `lost_through` count as lost, in any channel. Connections that have read
-    /// before the reset must be closed; they are sent their gaps when they come back.
-    pub fn reset(&self, epoch: Epoch, lost_through: Seq, head: Seq) {
+    /// Drops every event and continues after `head`, perhaps in another epoch. Channels have lost what
+    /// `lost` says. Connections that have read before the reset must be closed; they are sent
+    /// their gaps when they come back.
+    pub fn reset(&self, epoch: Epoch, lost: LostThrough, head: Seq) {
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.epoch.store(epoch.to_u64(), Ordering::Release);
-        self.registry.directory().reset_losses(lost_through);
-        for entry in self.registry.directory().select(usize::MAX, |_| true) {
-            let bytes = entry.events().with_history(|history| {
-                let evicted = history.evict_through(Seq(u64::MAX));
-                *history = History::starting_after(lost_through);
-                evicted.bytes
-            });
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            entry.events().set_last_seq(lost_through);
+        let directory = self.registry.directory();
+        directory.reset_losses(lost);
+        for entry in directory.select(usize::MAX, |_| true) {
+            let lost_through = directory.evicted_channels().recall(entry.name()).through;
+            self.begin_after(&entry, lost_through);
             if let Some(closing) = entry.events().closed_seq() {
                 self.remove_tombstone(&entry, closing);
             }
         }
         self.journal.write().reset(head);
         self.head.store(head.0, Ordering::Release);
+    }
+
+    /// Drops a channel's events, and notes that it has lost those up to `lost_through`. A reader must
+    /// not have read them.
+    pub fn begin_after(&self, entry: &ChannelEntry, lost_through: Seq) {
+        let bytes = entry.events().with_history(|history| {
+            let evicted = history.evict_through(Seq(u64::MAX));
+            *history = History::starting_after(lost_through);
+            evicted.bytes
+        });
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        entry.events().set_last_seq(lost_through);
     }
 
     /// Moves the head to `head` after a log on disk has been read to its end. The log has no events
@@ -481,7 +493,7 @@ mod tests {
         assert_eq!(all.each_ref().map(|entry| entry.is_open_and_empty()), [false, true]);
         store.lose_transient(vec![(ChannelPattern::parse("**").expect("a pattern"), Seq(3))]);
         assert_eq!(all.each_ref().map(|entry| entry.is_open_and_empty()), [false, true]);
-        store.reset(Epoch::new(0, 2), Seq(5), Seq(5));
+        store.reset(Epoch::new(0, 2), LostThrough::any(Seq(5)), Seq(5));
         assert!(all.iter().all(|entry| entry.is_open_and_empty()));
         assert_eq!(registry.tombstones().len(), 0);
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    losses::{KnownLosses, Losses},
+    losses::{KnownLosses, Losses, LostThrough},
     walk::Walk,
 };
 use crate::model::{ChannelName, ChannelPattern, Seq};
@@ -78,11 +78,14 @@ impl EvictedChannels {
         self.unnamed.through = self.unnamed.through.max(through);
     }
 
-    /// Notes that any channel may have lost events up to `through`. Drops what is known of single ones.
-    pub(super) fn reset(&mut self, through: Seq) {
+    /// Notes what channels may have lost. Drops what was known of them.
+    pub(super) fn reset(&mut self, lost: LostThrough) {
         self.names.clear();
         self.order.clear();
-        self.unnamed = Losses { through, eviction: 0 };
+        self.unnamed = Losses { through: lost.others, eviction: 0 };
+        for (name, through) in lost.named {
+            self.record(name, Losses { through, eviction: 0 });
+        }
     }
 
     /// Whether no evicted channel is known to have lost an event.

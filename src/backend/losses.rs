@@ -17,6 +17,22 @@ impl Losses {
     }
 }
 
+/// Up to which seq the channels of a log may have lost events when it is loaded.
+#[derive(Debug, Default)]
+pub struct LostThrough {
+    /// Channels, each once, in the order of these seqs.
+    pub named: Vec<(ChannelName, Seq)>,
+    /// Any other channel.
+    pub others: Seq,
+}
+
+impl LostThrough {
+    /// Any channel may have lost events up to `through`.
+    pub fn any(through: Seq) -> Self {
+        Self { others: through, ..Self::default() }
+    }
+}
+
 /// The losses that a reader knows of, because it started at the oldest event or was sent a gap:
 /// evictions with a number up to `evictions`, of events up to `through`. Any other loss needs a
 /// gap.

@@ -43,6 +43,7 @@ pub use found::FoundEvents;
 pub(crate) use last_search::LAST_EVENTS_MAX;
 pub use last_search::{LastSearch, SearchKey, SearchStep};
 pub use log_read::{LogRead, LogReadError};
+pub use losses::LostThrough;
 pub use outlines::{ChannelIndex, Outlines};
 pub use outlines_load::LoadError;
 pub use pattern_counts::{CountedPattern, PatternCounts};

@@ -1,11 +1,17 @@
 -- The one script of the log that hubs share. It runs alone, so what it does is one step for every hub.
 -- KEYS: the stream; its epoch, last seq and sums; idempotency keys, and the order they came in; closed
--- channels, and the order they came in; marks of how many bytes were appended by when.
+-- channels, and the order they came in; marks of how many bytes were appended by when; channels by their newest
+-- seq.
 -- Everything is checked before the first write: Redis takes nothing back.
 local log, meta = KEYS[1], KEYS[2]
 local op = ARGV[1]
-local epoch, last = unpack(redis.call('HMGET', meta, 'epoch', 'last'))
-last = tonumber(last or '0')
+-- The index of channels names the newest seq of each, up to the seq 'indexed' of the log. Channels that it does not
+-- name have no event behind 'unindexed'. A hub of an earlier version leaves 'indexed' behind 'last'.
+local epoch, last, indexed, unindexed = unpack(
+  redis.call('HMGET', meta, 'epoch', 'last', 'indexed', 'unindexed')
+)
+last, unindexed = tonumber(last or '0'), tonumber(unindexed or '0')
+indexed = tonumber(indexed or '-1')
 
 -- Seqs have more digits than tostring() writes.
 local function text(number) return string.format('%.0f', number) end
@@ -28,7 +34,10 @@ if op == 'begin' then
     local base = math.max(tonumber(ARGV[4]), last + 1)
     local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
     if newest[1] then base = math.max(base, tonumber(string.match(newest[1][1], '^%d+')) + 1) end
-    redis.call('HSET', meta, 'epoch', ARGV[3], 'last', text(base), 'run', ARGV[5], 'nonce', '')
+    if indexed == last or not epoch and not newest[1] then indexed = base end
+    redis.call(
+      'HSET', meta, 'epoch', ARGV[3], 'last', text(base), 'run', ARGV[5], 'nonce', '', 'indexed', text(indexed)
+    )
     return {ARGV[3], text(base)}
   end
   return {epoch, text(last)}
@@ -43,12 +52,12 @@ if op == 'vouch' then
 end
 
 -- state SEQ: the epoch, the last seq, the first one that is kept, the nonce of SEQ, and the run of the
--- server for which a hub has vouched.
+-- server for which a hub has vouched; 'unindexed' if the index has all that was appended.
 if op == 'state' then
   local first = first_seq()
   return {
     epoch or '', text(last), first and text(first) or '', nonce_at(tonumber(ARGV[2])) or '',
-    redis.call('HGET', meta, 'run') or ''
+    redis.call('HGET', meta, 'run') or '', indexed == last and text(unindexed) or ''
   }
 end
 
@@ -66,7 +75,8 @@ if op == 'probe' then
   local commands = {
     {'HSET', meta, 'format', '1'}, {'HDEL', meta, 'probe'}, {'HLEN', meta}, {'TIME'}, {'XLEN', meta},
     {'XADD', meta, '0-0', 'e', ''}, {'XTRIM', meta, 'MAXLEN', '1'}, {'RPUSH', meta, ''},
-    {'LPOP', meta}, {'LINDEX', meta, '0'}, {'XREVRANGE', meta, '+', '-', 'COUNT', '1'}
+    {'LPOP', meta}, {'LINDEX', meta, '0'}, {'XREVRANGE', meta, '+', '-', 'COUNT', '1'},
+    {'ZADD', meta, '0', ''}, {'ZCARD', meta}, {'ZPOPMIN', meta}
   }
   for _, command in ipairs(commands) do
     if is_denied(unpack(command)) then return command[1] end
@@ -77,8 +87,9 @@ if op == 'probe' then
   return 'ok'
 end
 
--- append EPOCH SEQ NONCE EVENTS_MAX BYTES_MAX AGE_MS KEYS_MS KEYS_MAX CLOSED_MS CLOSED_MAX COUNT, and for each
--- submission: SCOPE FINGERPRINT KIND, the number of channels and these, the number of entries and these.
+-- append EPOCH SEQ NONCE EVENTS_MAX BYTES_MAX AGE_MS KEYS_MS KEYS_MAX CLOSED_MS CLOSED_MAX QUIET_MAX COUNT, and
+-- for each submission: SCOPE FINGERPRINT KIND, the number of channels and these, each with the index of its last
+-- entry, from 0, the number of entries and these.
 if not epoch then return {'lost'} end
 if epoch ~= ARGV[2] then return {'epoch', epoch} end
 local known = tonumber(ARGV[3])
@@ -97,6 +108,7 @@ local bytes_max, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local keep_keys, keys_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 local keep_closed, closed_max = tonumber(ARGV[10]), tonumber(ARGV[11])
 local keys, keys_order, closed, closed_order, marks = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local index = KEYS[8]
 
 -- Bytes that were ever appended, and of these removed; at the last mark, and when; the time of the newest
 -- entry, and its nonce.
@@ -157,14 +169,15 @@ local function trim()
   redis.call('XTRIM', log, 'MAXLEN', '~', ARGV[5])
 end
 
-local at = 13
+local at = 14
 local outcomes = {}
 local has_written = false
-for s = 1, tonumber(ARGV[12]) do
+local newest_of = {}
+for s = 1, tonumber(ARGV[13]) do
   local scope, sent, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local channels = tonumber(ARGV[at + 3])
   local first_channel = at + 4
-  local entries_at = first_channel + channels
+  local entries_at = first_channel + 2 * channels
   local entries = tonumber(ARGV[entries_at])
   at = entries_at + 1 + entries
   local outcome
@@ -181,8 +194,8 @@ for s = 1, tonumber(ARGV[12]) do
   end
   if not outcome then
     for c = 0, channels - 1 do
-      if look_up(closed, ARGV[first_channel + c], keep_closed) then
-        outcome = {'closed', ARGV[first_channel + c]}
+      if look_up(closed, ARGV[first_channel + 2 * c], keep_closed) then
+        outcome = {'closed', ARGV[first_channel + 2 * c]}
         break
       end
     end
@@ -207,6 +220,9 @@ for s = 1, tonumber(ARGV[12]) do
         remember(keys, keys_order, scope, sent .. text(from) .. ':' .. entries)
       end
       if kind == 'c' then remember(closed, closed_order, ARGV[first_channel], text(last)) end
+      for c = 0, channels - 1 do
+        newest_of[ARGV[first_channel + 2 * c]] = from + tonumber(ARGV[first_channel + 2 * c + 1])
+      end
       outcome = {'taken', text(from), tostring(entries)}
     end
   end
@@ -221,9 +237,12 @@ if has_written then
     redis.call('RPUSH', marks, text(before) .. ':' .. text(before_total) .. ':' .. text(last_ms))
     marked, marked_ms = before_total, last_ms
   end
+  -- What others have appended may be of any channel.
+  if indexed ~= before then unindexed = before end
+  for channel, seq in pairs(newest_of) do redis.call('ZADD', index, text(seq), channel) end
   redis.call(
     'HSET', meta, 'last', text(last), 'nonce', newest, 'total', text(total), 'last_ms', text(now),
-    'marked', text(marked), 'marked_ms', text(marked_ms)
+    'marked', text(marked), 'marked_ms', text(marked_ms), 'indexed', text(last), 'unindexed', text(unindexed)
   )
 end
 -- Trimming and pruning run when memory is full, too, and may free some.
@@ -232,4 +251,12 @@ trim()
 if removed ~= removed_before then redis.call('HSET', meta, 'removed', text(removed)) end
 prune(keys, keys_order, keep_keys, keys_max)
 prune(closed, closed_order, keep_closed, closed_max)
-return {'ok', text(last), outcomes, text(total - removed), redis.call('XLEN', log)}
+-- The index has room for all channels of the log, and for some that have no event in it any more.
+local kept = redis.call('XLEN', log)
+local excess = redis.call('ZCARD', index) - kept - tonumber(ARGV[12])
+if excess > 0 then
+  local dropped = redis.call('ZPOPMIN', index, math.min(excess, 1024))
+  unindexed = math.max(unindexed, tonumber(dropped[#dropped]))
+  redis.call('HSET', meta, 'unindexed', text(unindexed))
+end
+return {'ok', text(last), outcomes, text(total - removed), kept}

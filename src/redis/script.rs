@@ -18,8 +18,8 @@ pub struct NewEntries {
     pub key: Option<IdempotencyKey>,
     /// What they are; a closing event is alone.
     pub kind: EventKind,
-    /// Their channels, each once.
-    pub channels: Vec<ChannelName>,
+    /// Their channels, each once, with the index of its last entry.
+    pub channels: Vec<(ChannelName, usize)>,
     /// The entries, encoded.
     pub entries: Vec<Bytes>,
 }
@@ -47,6 +47,8 @@ pub struct AppendLimits {
     pub closed_ms: u64,
     /// How many closed channels are remembered.
     pub closed_max: u64,
+    /// Of how many channels without a kept entry the newest seq is remembered, at least.
+    pub quiet_channels_max: u64,
 }
 
 /// The newest entry that this hub has shown. The script rejects an append if the log does not
@@ -115,7 +117,7 @@ pub(super) fn write_append(
     command.part("append").number(fence.epoch.to_u64()).number(fence.seq.0).part(nonce);
     command.number(limits.events_max).number(limits.bytes_max).number(limits.age_ms);
     command.number(limits.keys_ms).number(limits.keys_max);
-    command.number(limits.closed_ms).number(limits.closed_max);
+    command.number(limits.closed_ms).number(limits.closed_max).number(limits.quiet_channels_max);
     command.number(submissions.len() as u64);
     for submission in submissions {
         let key = submission.key.map(|key| key.to_bytes());
@@ -129,8 +131,8 @@ pub(super) fn write_append(
             EventKind::Closed => "c",
         });
         command.number(submission.channels.len() as u64);
-        for channel in &submission.channels {
-            command.part(Bytes::copy_from_slice(channel.as_str().as_bytes()));
+        for (channel, last) in &submission.channels {
+            command.part(Bytes::copy_from_slice(channel.as_str().as_bytes())).number(*last as u64);
         }
         command.number(submission.entries.len() as u64);
         for entry in &submission.entries {

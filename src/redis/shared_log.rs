@@ -33,8 +33,9 @@ pub type Run = Arc<str>;
 struct Keys {
     log: Bytes,
     closed: Bytes,
+    channels: Bytes,
     /// All keys, in the order in which the script takes them.
-    all: [Bytes; 7],
+    all: [Bytes; 8],
 }
 
 /// The state of a log, as the `state` of the script returns it.
@@ -51,6 +52,9 @@ pub struct LogState {
     /// Whether a hub that followed the log before this run of the server confirmed that nothing is
     /// missing, or the epoch began in this run.
     pub is_vouched: bool,
+    /// Channels that [`channels`](RedisLog::channels) does not name have no event after this seq.
+    /// None if a hub of an earlier version, which names none, appended the newest entry.
+    pub unindexed: Option<Seq>,
 }
 
 impl RedisLog {
@@ -95,7 +99,9 @@ impl RedisLog {
         command.part("state").number(seq.0);
         let reply = self.connection.call(&command.parts(), COMMAND_TIME_MAX).await?;
         let unexpected = RedisError::Unexpected("the state of the log");
-        let Some([epoch, last, first, nonce, run]) = reply.array() else { return Err(unexpected) };
+        let Some([epoch, last, first, nonce, run, unindexed]) = reply.array() else {
+            return Err(unexpected);
+        };
         let Some(last) = last.number() else { return Err(unexpected) };
         Ok(LogState {
             epoch: epoch.number().map(Epoch::from_u64),
@@ -103,6 +109,7 @@ impl RedisLog {
             first: first.number().map(Seq),
             nonce: nonce.bytes().and_then(|bytes| bytes.try_into().ok()),
             is_vouched: run.text() == Some(&self.run),
+            unindexed: unindexed.number().map(Seq),
         })
     }
 
@@ -203,6 +210,43 @@ impl RedisLog {
         Ok(())
     }
 
+    /// The newest seq of each channel, in the order of these, also of events that were removed. A
+    /// channel that gets an event meanwhile is there with its newest seq before that, or after.
+    pub async fn channels(&mut self) -> Result<Vec<(ChannelName, Seq)>, RedisError> {
+        let unexpected = || RedisError::Unexpected("the newest events of channels");
+        let read = |pair: &[Reply]| {
+            let name = ChannelName::parse(pair.first()?.text()?).ok()?;
+            Some((name, Seq(pair.get(1)?.number()?)))
+        };
+        let count = CHANNELS_PAGE.to_string();
+        let mut channels: Vec<(ChannelName, Seq)> = Vec::new();
+        loop {
+            let after = format!("({}", channels.last().map_or(Seq::ZERO, |(_, seq)| *seq).0);
+            let parts: [&[u8]; 9] = [
+                b"ZRANGE",
+                &self.keys.channels,
+                after.as_bytes(),
+                b"+inf",
+                b"BYSCORE",
+                b"LIMIT",
+                b"0",
+                count.as_bytes(),
+                b"WITHSCORES",
+            ];
+            let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
+            let pairs = reply.array().ok_or_else(unexpected)?;
+            let page = pairs.chunks(2).map(read).collect::<Option<Vec<_>>>();
+            let page = page.ok_or_else(unexpected)?;
+            let is_last = page.len() < CHANNELS_PAGE;
+            channels.extend(page);
+            // Seqs only grow: whatever moves while pages are read moves to the end, and is there
+            // when a page is not full.
+            if is_last {
+                return Ok(channels);
+            }
+        }
+    }
+
     /// The channels that are closed: the seq of each one's closing event, and when it was closed, in
     /// milliseconds since 1970.
     pub async fn closed(&mut self) -> Result<Vec<(ChannelName, Seq, u64)>, RedisError> {
@@ -253,7 +297,7 @@ impl std::fmt::Debug for RedisLog {
 impl Keys {
     fn of(options: &RedisOptions) -> Self {
         let key = |name: &str| options.key(name);
-        let (log, closed) = (key(LOG), key("closed"));
+        let (log, closed, channels) = (key(LOG), key("closed"), key("channels"));
         let all = [
             log.clone(),
             key("meta"),
@@ -262,8 +306,9 @@ impl Keys {
             closed.clone(),
             key("closed:order"),
             key("marks"),
+            channels.clone(),
         ];
-        Self { log, closed, all }
+        Self { log, closed, channels, all }
     }
 }
 
@@ -343,6 +388,8 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
 
 /// Closed channels of one page, approximately.
 const CLOSED_COUNT: &str = "1000";
+/// Channels of one page of [`RedisLog::channels`].
+const CHANNELS_PAGE: usize = 1_000;
 const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
 /// XTRIM MINID, TIME in scripts, and effect replication.
 const VERSION_MIN: u32 = 7;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::times::VOUCH_WAIT;
 use crate::{
     actors::{clock::Clock, seen::Seen},
-    backend::{ChannelEntry, EventStore},
+    backend::{ChannelEntry, EventStore, LostThrough},
     model::{Epoch, Event, EventKind, Position, Seq},
     redis::{Entry, Fence, RedisError, RedisLog},
 };
@@ -101,7 +101,7 @@ impl Loader {
             return Ok(None);
         }
         let before_first = state.first.map_or(state.last, |first| Seq(first.0 - 1));
-        self.store.reset(epoch, before_first, before_first);
+        self.reset(log, epoch, before_first).await?;
         let mut fence = Fence { epoch, seq: before_first, nonce: None };
         let mut count = PAGE_EVENTS_MIN;
         // The tail reads what other hubs append meanwhile: they may never stop.
@@ -153,6 +153,31 @@ impl Loader {
         // If the epoch changed meanwhile, its entries were loaded under the old one: load again.
         let is_same = log.state(head).await?.epoch == Some(epoch);
         Ok(is_same.then_some(fence))
+    }
+
+    /// Empties the store. Of a log that was trimmed up to `trimmed`, a channel has lost nothing behind
+    /// its newest event. A channel that has newer events than that may have lost any before.
+    async fn reset(
+        &self,
+        log: &mut RedisLog,
+        epoch: Epoch,
+        trimmed: Seq,
+    ) -> Result<(), RedisError> {
+        let mut named = log.channels().await?;
+        // Asked for after them: it covers those that were dropped from the index meanwhile.
+        let Some(others) = log.state(Seq::ZERO).await?.unindexed else {
+            self.store.reset(epoch, LostThrough::any(trimmed), trimmed);
+            return Ok(());
+        };
+        let kept = named.split_off(named.partition_point(|(_, newest)| *newest <= trimmed));
+        let lost = LostThrough { named, others: trimmed.min(others) };
+        self.store.reset(epoch, lost, trimmed);
+        let (directory, now_ms) = (self.store.registry().directory(), self.clock.now_ms());
+        for (channel, _) in kept {
+            let entry = directory.find_or_create_always(&channel, now_ms);
+            self.store.begin_after(&entry, trimmed);
+        }
+        Ok(())
     }
 
     /// Whether a channel that was closed at `closed_ms` is still closed.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     actors::{committer::Prepared, seen::Seen, shared_stage::SharedStage, submission::cost},
+    backend::LostThrough,
     model::{EventKind, Seq},
     redis::{Entry, Fence, LogState, RedisError, RedisLog},
 };
@@ -233,7 +234,7 @@ impl Tail {
         // From here every read reports a loss. Positions sent until the connections end still have
         // the old epoch: one of the new epoch would claim events that are not loaded yet.
         let lost_through = seen.highest.next();
-        store.reset(seen.fence.epoch, lost_through, lost_through);
+        store.reset(seen.fence.epoch, LostThrough::any(lost_through), lost_through);
         self.arguments.shards.end_all().await;
         #[cfg(test)]
         self.stage.loading_held().await;
@@ -339,6 +340,7 @@ mod tests {
             first: Some(Seq(3)),
             nonce: nonce(8),
             is_vouched: true,
+            unindexed: None,
         };
         for (state, expected) in [
             (state, Continuity::Whole),

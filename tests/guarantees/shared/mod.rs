@@ -10,6 +10,7 @@ mod formats;
 mod hubs;
 mod losses;
 mod outages;
+mod quiet_channels;
 mod roles;
 mod start;
 mod tls;
