@@ -1,4 +1,5 @@
-//! What hubs that share a log in Redis cost, and how soon events arrive: two edges and one ingest on one machine.
+//! What hubs that share a log in Redis cost, and how soon events arrive: two edges and one ingest on one machine; and what
+//! each further edge costs.
 //! `tests/faults/run --bars` starts it, with an optimised hub.
 
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +20,7 @@ fn events_over_many_channels() {
     const CHANNELS: usize = 200;
     const SUBSCRIBERS: usize = 10;
     runtime().block_on(async {
-        let fleet = Fleet::start().await;
+        let fleet = Fleet::start(2).await;
         let began = Instant::now();
         let latencies: Arc<Mutex<Vec<u64>>> = Arc::default();
         let mut streams = JoinSet::new();
@@ -43,14 +44,14 @@ fn events_over_many_channels() {
 #[ignore = "tests/faults/run --bars starts it"]
 fn batches_with_a_follower_of_everything_at_each_edge() {
     runtime().block_on(async {
-        let fleet = Fleet::start().await;
+        let fleet = Fleet::start(2).await;
         let began = Instant::now();
         let followers: Vec<_> = fleet.edges.iter().map(|edge| Follower::start(edge, began)).collect();
         for follower in &followers {
             follower.has_received(0, 0).await;
         }
         let before = fleet.cpu();
-        let (published, took) = publish_batches(&fleet.ingest, began).await;
+        let (published, took) = publish_batches(&fleet.ingest, began, 200).await;
         for follower in &followers {
             follower.has_received(published, 1).await;
         }
@@ -69,6 +70,39 @@ fn batches_with_a_follower_of_everything_at_each_edge() {
         if std::env::var_os("VISNYK_FAULTS_STRICT").is_some() {
             assert!(rate > 19_000.0, "{rate:.0} events a second");
         }
+    });
+}
+
+/// What each further hub costs Redis: one edge, then nine, each with a follower of all channels, at 5,000 events a second.
+#[test]
+#[ignore = "tests/faults/run --bars starts it"]
+fn what_each_edge_costs() {
+    runtime().block_on(async {
+        let mut of_redis = Vec::new();
+        for count in [1, 9] {
+            let fleet = Fleet::start(count).await;
+            let began = Instant::now();
+            let followers: Vec<_> =
+                fleet.edges.iter().map(|edge| Follower::start(edge, began)).collect();
+            for follower in &followers {
+                follower.has_received(0, 0).await;
+            }
+            let before = fleet.cpu();
+            let (published, _) = publish_batches(&fleet.ingest, began, 50).await;
+            for follower in &followers {
+                follower.has_received(published, 1).await;
+            }
+            let used: Vec<u64> = fleet.cpu().iter().zip(before).map(|(now, then)| now - then).collect();
+            let us = |ticks: u64| ticks as f64 * 10_000.0 / published as f64;
+            let (redis, ingest) = (us(used[count + 1]), us(used[count]));
+            let edge = us(used[..count].iter().sum()) / count as f64;
+            println!(
+                "{count} edges, {published} events: {edge:.2} us of an edge for each event, {ingest:.2} of the ingest, \
+                 {redis:.2} of Redis"
+            );
+            of_redis.push(redis);
+        }
+        println!("each edge costs Redis {:.2} us for each event", (of_redis[1] - of_redis[0]) / 8.0);
     });
 }
 
@@ -154,20 +188,19 @@ fn number(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit.wrapping_sub(b'0')))
 }
 
-/// Publishes 200 batches of 100 events a second by 8 publishers; how many events there were, and how long it took.
-async fn publish_batches(ingest: &Hub, began: Instant) -> (u64, Duration) {
+/// Publishes so many batches of 100 events a second by 8 publishers; how many events there were, and how long it took.
+async fn publish_batches(ingest: &Hub, began: Instant, batches_per_s: u64) -> (u64, Duration) {
     const PUBLISHERS: u64 = 8;
-    const BATCHES_PER_S: u64 = 200;
     const BATCH: usize = 100;
     let mut publishers = JoinSet::new();
     for number in 0..PUBLISHERS {
         let address = ingest.address();
         publishers.spawn(async move {
             let mut publisher = Publisher::new(address);
-            let mut ticks = interval(Duration::from_millis(1_000 * PUBLISHERS / BATCHES_PER_S));
+            let mut ticks = interval(Duration::from_millis(1_000 * PUBLISHERS / batches_per_s));
             let filler = format!("{{\"data\":\"{}\"}}\n", "x".repeat(100)).repeat(BATCH - 1);
             let channel = format!("batches/{number}");
-            let batches = LASTS.as_secs() * BATCHES_PER_S / PUBLISHERS;
+            let batches = LASTS.as_secs() * batches_per_s / PUBLISHERS;
             for _ in 0..batches {
                 let due = ticks.tick().await;
                 let us = due.duration_since(began).as_micros();
@@ -184,7 +217,7 @@ async fn publish_batches(ingest: &Hub, began: Instant) -> (u64, Duration) {
     (published, start.elapsed())
 }
 
-/// Two edges and one ingest on one redis-server.
+/// Edges and one ingest on one redis-server.
 struct Fleet {
     redis: RedisServer,
     edges: Vec<Hub>,
@@ -192,7 +225,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start() -> Self {
+    async fn start(count: usize) -> Self {
         let redis = RedisServer::start(&[]);
         let program = std::env::var_os("VISNYK_BIN");
         let program = program.map_or(env!("CARGO_BIN_EXE_visnyk").into(), PathBuf::from);
@@ -201,7 +234,10 @@ impl Fleet {
             let settings = [("backend.url", url.as_str()), ("shards", "2"), ("role", role)];
             HubCommand::new(&program).settings(&settings).start().await.expect("the hub starts")
         };
-        let edges = vec![start("edge").await, start("edge").await];
+        let mut edges = vec![start("edge").await];
+        for _ in 1..count {
+            edges.push(start("edge").await);
+        }
         let ingest = start("ingest").await;
         Self { redis, edges, ingest }
     }
