@@ -97,6 +97,24 @@ impl Connections {
         }
     }
 
+    /// Serves a socket that waited for its next request, of which `request` has been read, as
+    /// [`serve_until_gone`](Self::serve_until_gone) does; but not in a box.
+    pub(super) async fn serve_next(
+        self: Rc<Self>,
+        io: Tcp,
+        request: Bytes,
+        permits: ConnectionPermits,
+    ) {
+        let protocol = Some(Protocol::Http1);
+        let mut serving =
+            pin!(self.serve_requests(io.into(), request, protocol, self.keep_alive, permits));
+        tokio::select! {
+            biased;
+            () = &mut serving => {}
+            () = self.shard.gone() => {}
+        }
+    }
+
     async fn serve_requests(
         &self,
         mut io: Socket,

@@ -106,15 +106,9 @@ impl Front for HttpFront {
             let serving = Rc::clone(&connections);
             loops.spawn_local(async move {
                 let (keep_alive, closing) = (serving.keep_alive, serving.shutdown_requested());
-                let serve = |io: Tcp, read_ahead, permits| {
-                    let (connections, protocol) = (Rc::clone(&serving), Some(Protocol::Http1));
-                    connections.serve_until_gone(
-                        io.into(),
-                        read_ahead,
-                        protocol,
-                        keep_alive,
-                        permits,
-                    )
+                let connections = Rc::clone(&serving);
+                let serve = move |io: Tcp, request, permits| {
+                    Rc::clone(&connections).serve_next(io, request, permits)
                 };
                 serving.idle.serve(keep_alive, closing, serve).await;
             });

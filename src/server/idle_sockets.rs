@@ -6,12 +6,13 @@
 //! request needs a task only if it has to wait.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     io,
     mem::MaybeUninit,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -84,8 +85,9 @@ impl IdleSockets {
         &self,
         keep_alive: Duration,
         closing: impl Future<Output = ()>,
-        serve: impl Fn(Tcp, Bytes, ConnectionPermits) -> S,
+        serve: impl Fn(Tcp, Bytes, ConnectionPermits) -> S + Clone + 'static,
     ) {
+        let mut worker = None;
         let mut closing = pin!(closing);
         let mut is_closing = false;
         let pause = sweep_pause(keep_alive);
@@ -102,7 +104,8 @@ impl IdleSockets {
             self.ready.take(&mut keys);
             for key in keys.drain(..) {
                 if let Some((Idle { io, permits, .. }, request)) = self.read(key) {
-                    begin(serve(io, request, permits));
+                    let free = worker.take().unwrap_or_else(|| Worker::new(serve.clone()));
+                    worker = free.serve(io, request, permits);
                 }
                 in_a_row += 1;
                 if in_a_row == REQUESTS_IN_A_ROW {
@@ -128,9 +131,10 @@ impl IdleSockets {
         let Poll::Ready(read) = poll_read(&mut entry.idle.as_mut()?.io, &entry.waker) else {
             return None;
         };
-        let idle = entry.idle.take();
+        let idle = entry.idle.take()?;
         entries.vacant.push(key.index());
-        idle.zip(read.ok().filter(|request| !request.is_empty()))
+        let request = read.ok().filter(|request| !request.is_empty())?;
+        Some((idle, request))
     }
 
     /// Closes sockets that have been idle for `idle_max`, unless a next request has just arrived.
@@ -188,14 +192,65 @@ fn poll_read(io: &mut Tcp, waker: &Arc<SlotWaker>) -> Poll<io::Result<Bytes>> {
     Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
 }
 
-/// Serves a request that has been read at once, or in a task if it has to wait.
-fn begin(serving: impl Future<Output = ()> + 'static) {
-    let mut serving = Box::pin(serving);
-    let mut context = Context::from_waker(Waker::noop());
-    // A request that panics ends its own connection alone, as in a task.
-    let polled = catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(&mut context)));
-    if matches!(polled, Ok(Poll::Pending)) {
-        spawn_local(serving);
+/// Serves one request after another. The future of a request takes kilobytes; as a part of this one, it
+/// is neither allocated nor moved for each request.
+struct Worker {
+    serving: Pin<Box<dyn Future<Output = ()>>>,
+    state: Rc<Cell<WorkerState>>,
+}
+
+enum WorkerState {
+    /// It has completed its request.
+    Free,
+    /// A request that it is to begin with.
+    Next(Tcp, Bytes, ConnectionPermits),
+    Serving,
+    /// It is a task of its own, and ends with its request.
+    Detached,
+}
+
+impl Worker {
+    fn new<S: Future<Output = ()>>(
+        serve: impl Fn(Tcp, Bytes, ConnectionPermits) -> S + 'static,
+    ) -> Self {
+        let state = Rc::new(Cell::new(WorkerState::Free));
+        let own = Rc::clone(&state);
+        let serving = Box::pin(async move {
+            loop {
+                let (io, request, permits) = poll_fn(|_| match own.replace(WorkerState::Serving) {
+                    WorkerState::Next(io, request, permits) => Poll::Ready((io, request, permits)),
+                    other => {
+                        own.set(other);
+                        Poll::Pending
+                    }
+                })
+                .await;
+                serve(io, request, permits).await;
+                if matches!(own.replace(WorkerState::Free), WorkerState::Detached) {
+                    return;
+                }
+            }
+        });
+        Self { serving, state }
+    }
+
+    /// Serves a request at once, or in a task if it has to wait. Gives the worker back unless it is that
+    /// task now.
+    fn serve(mut self, io: Tcp, request: Bytes, permits: ConnectionPermits) -> Option<Self> {
+        self.state.set(WorkerState::Next(io, request, permits));
+        let mut context = Context::from_waker(Waker::noop());
+        // A request that panics ends its own connection alone, as in a task.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.serving.as_mut().poll(&mut context)));
+        if polled.is_err() {
+            return None;
+        }
+        match self.state.replace(WorkerState::Detached) {
+            WorkerState::Free => Some(self),
+            _ => {
+                spawn_local(self.serving);
+                None
+            }
+        }
     }
 }
 
