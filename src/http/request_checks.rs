@@ -210,10 +210,14 @@ fn is_allowed_host(name: &str, on_loopback: bool, listed: &[String]) -> bool {
 
 /// Whether a name stands for this machine.
 fn is_loopback_name(name: &str) -> bool {
+    let end = name.len().saturating_sub(SUBDOMAINS.len());
     name.eq_ignore_ascii_case("localhost")
-        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name.as_bytes()[end..].eq_ignore_ascii_case(SUBDOMAINS)
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+/// How the names of subdomains of `localhost` end.
+const SUBDOMAINS: &[u8] = b".localhost";
 
 #[cfg(test)]
 mod tests {

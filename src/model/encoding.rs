@@ -1,6 +1,6 @@
 //! Encodings of an event other than its plain frame.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 
 use super::{Event, EventType};
 
@@ -61,7 +61,8 @@ pub(super) fn write_envelope(event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"type\":");
     write_json_string(event.event_type(), out);
     out.extend_from_slice(b",\"time\":\"");
-    out.extend_from_slice(rfc3339_millis(event.time_ms).as_bytes());
+    let time = timestamp(event.time_ms);
+    TIME_PRINTER.print_timestamp(&time, &mut *out).expect("a Vec takes it");
     out.extend_from_slice(b"\",\"data\":");
     write_json_string(&event.data(), out);
     out.push(b'}');
@@ -73,10 +74,16 @@ fn write_json_string(text: &str, out: &mut Vec<u8>) {
 
 /// A time as RFC 3339 in UTC with milliseconds.
 pub fn rfc3339_millis(unix_ms: u64) -> String {
-    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    TIME_PRINTER.timestamp_to_string(&timestamp(unix_ms))
 }
+
+fn timestamp(unix_ms: u64) -> Timestamp {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+}
+
+/// Writes times as RFC 3339 in UTC with milliseconds.
+const TIME_PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 #[cfg(test)]
 mod tests {

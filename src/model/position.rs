@@ -74,20 +74,10 @@ impl Position {
 
     /// Reads a token this type has written.
     fn parse(token: &str) -> Option<Self> {
-        let (epoch, seq) = token.split_once('-')?;
-        // One spelling each, so that a token and its position are one-to-one.
-        if epoch.is_empty() || epoch.len() > 13 || !seq.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        let padded = |digits: &str| digits.len() > 1 && digits.starts_with('0');
-        if !epoch.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
-            || padded(epoch)
-            || padded(seq)
-        {
-            return None;
-        }
-        let epoch = u64::from_str_radix(epoch, 36).ok()?;
-        Some(Self { epoch: Epoch(epoch), seq: Seq(seq.parse().ok()?) })
+        let token = token.as_bytes();
+        let dash = token.iter().position(|byte| *byte == b'-')?;
+        let epoch = read_digits(&token[..dash], 36)?;
+        Some(Self { epoch: Epoch(epoch), seq: Seq(read_digits(&token[dash + 1..], 10)?) })
     }
 
     /// Appends the token to `out`.
@@ -118,6 +108,24 @@ fn write_digits(mut value: u64, radix: u64, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Reads what [`write_digits`] writes. Each number has one spelling, so that a token and its position are
+/// one-to-one.
+fn read_digits(digits: &[u8], radix: u64) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 1 && digits[0] == b'0' {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'z' => byte - b'a' + 10,
+            _ => return None,
+        };
+        let digit = u64::from(digit);
+        let is_valid = digit < radix;
+        value.checked_mul(radix)?.checked_add(digit).filter(|_| is_valid)
+    })
 }
 
 /// Where a subscription asks to start.
