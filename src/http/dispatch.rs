@@ -72,6 +72,7 @@ impl Dispatcher {
     pub(super) async fn respond(&self, request: Request) -> Response {
         match self.outcome(request, false).await {
             Outcome::Response(response) => response,
+            Outcome::Reply(reply) => reply.into_response(),
             Outcome::Handoff(_) => unreachable!("`can_hand_off` is false"),
         }
     }
@@ -130,6 +131,7 @@ fn logged(record: Option<Box<AccessRecord>>, outcome: Outcome) -> Outcome {
     let Some(record) = record else { return outcome };
     match outcome {
         Outcome::Response(response) => Outcome::Response(log_answer(record, response)),
+        Outcome::Reply(reply) => Outcome::Response(log_answer(record, reply.into_response())),
         Outcome::Handoff(mut handoff) => {
             handoff.subscriber.record = Some(record);
             Outcome::Handoff(handoff)

@@ -18,6 +18,7 @@ use super::{
     Problem,
     answer_marks::AnswerMarks,
     event_headers::{poll_headers, stream_headers},
+    request_id::RequestId,
 };
 use crate::{
     hub::{PollTicket, Subscriber},
@@ -29,6 +30,8 @@ use crate::{
 pub(crate) enum Outcome {
     /// A response.
     Response(Response),
+    /// The answer to a poll that does not wait.
+    Reply(Reply),
     /// A stream or a waiting poll: the server hands the socket off to a shard.
     Handoff(Handoff),
 }
@@ -38,8 +41,35 @@ impl Outcome {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Response(response) => response.status(),
+            Self::Reply(Reply { reply, .. }) => status_of(reply),
             Self::Handoff(_) => StatusCode::OK,
         }
+    }
+}
+
+/// The answer to a poll that does not wait.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(super) reply: PollReply,
+    /// What the checks of its request add to its headers.
+    pub(super) marks: AnswerMarks,
+}
+
+impl Reply {
+    /// What a handler answers. The dispatcher sets the marks.
+    pub(super) fn new(reply: PollReply) -> Self {
+        Self { reply, marks: AnswerMarks::NONE }
+    }
+
+    /// The response for an HTTP server.
+    pub(crate) fn into_response(self) -> Response {
+        poll_response(headers(true, &self.marks), self.reply)
+    }
+
+    /// The bytes of the response to a GET of HTTP/1.1, after which the connection persists.
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        let request_id = self.marks.request_id.take();
+        write_reply(&self.reply, &shared_lines(&self.marks), request_id.as_ref(), true)
     }
 }
 
@@ -105,8 +135,7 @@ impl Handoff {
 /// The response to a poll, with the headers that were prepared for it.
 pub(crate) fn poll_response(headers: HeaderMap, reply: PollReply) -> Response {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() =
-        StatusCode::from_u16(reply.status).expect("encodings give known statuses");
+    *response.status_mut() = status_of(&reply);
     *response.headers_mut() = headers;
     let headers = response.headers_mut();
     if let Some(media_type) = reply.content_type {
@@ -120,6 +149,10 @@ pub(crate) fn poll_response(headers: HeaderMap, reply: PollReply) -> Response {
     response
 }
 
+fn status_of(reply: &PollReply) -> StatusCode {
+    StatusCode::from_u16(reply.status).expect("encodings give known statuses")
+}
+
 /// The response to a poll whose shard ended before it answered.
 pub(crate) fn poll_cut_short() -> Response {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
@@ -127,18 +160,35 @@ pub(crate) fn poll_cut_short() -> Response {
 }
 
 fn write_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
-    let position = reply.position;
-    let mut out = Vec::with_capacity(256 + ticket.header_lines.len() + reply.body.len());
-    let reason = if reply.status == 204 { "No Content" } else { "OK" };
-    let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", reply.status);
-    out.extend_from_slice(&ticket.header_lines);
-    write_date(&mut out);
-    let _ = write!(out, "last-event-id: {position}\r\netag: W/\"{position}\"\r\n");
-    if let Some(media_type) = reply.content_type {
-        let _ = write!(out, "content-type: {media_type}\r\n");
-        let _ = write!(out, "content-length: {}\r\n", reply.body.len());
+    write_reply(reply, &ticket.header_lines, None, ticket.keep_alive)
+}
+
+fn write_reply(
+    reply: &PollReply,
+    header_lines: &[u8],
+    request_id: Option<&RequestId>,
+    keep_alive: bool,
+) -> Bytes {
+    let mut out = Vec::with_capacity(256 + header_lines.len() + reply.body.len());
+    out.extend_from_slice(match reply.status {
+        204 => b"HTTP/1.1 204 No Content\r\n",
+        _ => b"HTTP/1.1 200 OK\r\n",
+    });
+    out.extend_from_slice(header_lines);
+    if let Some(request_id) = request_id {
+        request_id.write_line(&mut out);
     }
-    if !ticket.keep_alive {
+    write_date(&mut out);
+    out.extend_from_slice(b"last-event-id: ");
+    reply.position.write_to(&mut out);
+    out.extend_from_slice(b"\r\netag: W/\"");
+    reply.position.write_to(&mut out);
+    out.extend_from_slice(b"\"\r\n");
+    if let Some(media_type) = reply.content_type {
+        let length = reply.body.len();
+        let _ = write!(out, "content-type: {media_type}\r\ncontent-length: {length}\r\n");
+    }
+    if !keep_alive {
         out.extend_from_slice(b"connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");

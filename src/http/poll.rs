@@ -1,5 +1,10 @@
 //! Long-polls of all front doors: answered at once, or handed off to a shard that waits for events.
 
+use std::{
+    cell::RefCell,
+    sync::{Arc, Weak},
+};
+
 use axum::{body::Body, response::Response};
 use tokio::time::Instant;
 
@@ -8,12 +13,12 @@ use super::{
     authorization::Action,
     call::{Call, Context, Next},
     event_headers::poll_headers,
-    handoff::{Handoff, Outcome, poll_response},
+    handoff::{Handoff, Outcome, Reply},
     params,
 };
 use crate::{
     hub::{PollNow, PollRequest},
-    model::{PollAnswer, PollReply},
+    model::{Event, PollAnswer, PollEncoding, PollReply, Position},
 };
 
 /// A poll that is to be answered.
@@ -36,7 +41,9 @@ impl OpenPoll {
         }
         let begun = Instant::now();
         match hub.poll_now(&request).await? {
-            PollNow::Answer(answer) => return Ok(answered(request.encoding.encode(&answer))),
+            PollNow::Answer(answer) => {
+                return Ok(answered(reply_to(request.encoding, &answer)));
+            }
             PollNow::Wait(wait) if request.wait.is_zero() => {
                 let nothing = PollAnswer::nothing(wait.position);
                 return Ok(answered(request.encoding.encode(&nothing)));
@@ -48,7 +55,7 @@ impl OpenPoll {
             return Ok(answered(hub.wait_for_reply(request).await?));
         }
         if let Some(answer) = hub.look_before_refusal(&request).await? {
-            return Ok(answered(request.encoding.encode(&answer)));
+            return Ok(answered(reply_to(request.encoding, &answer)));
         }
         Ok(Outcome::Handoff(Handoff::new(hub.admit_poll(request)?, true)))
     }
@@ -65,5 +72,105 @@ impl Call for OpenPoll {
 }
 
 fn answered(reply: PollReply) -> Outcome {
-    Outcome::Response(poll_response(poll_headers(), reply))
+    Outcome::Reply(Reply::new(reply))
+}
+
+/// Encodes an answer. When thousands of polls come back for the same event, they find it one after
+/// another: each thread keeps its latest small reply for the next one.
+fn reply_to(encoding: &dyn PollEncoding, answer: &PollAnswer) -> PollReply {
+    thread_local! {
+        static LAST: RefCell<Option<LastReply>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if let Some(last) = last.as_ref().filter(|last| last.fits(encoding, answer)) {
+            return last.reply.clone();
+        }
+        let reply = encoding.encode(answer);
+        let is_kept = answer.gap.is_none() && reply.body.len() <= KEPT_BYTES_MAX;
+        *last = is_kept.then(|| LastReply {
+            encoding: encoding.name(),
+            events: answer.events.iter().map(Arc::downgrade).collect(),
+            position: answer.position,
+            truncated: answer.truncated,
+            reply: reply.clone(),
+        });
+        reply
+    })
+}
+
+/// A reply, and what it is the encoding of.
+struct LastReply {
+    encoding: &'static str,
+    /// They do not keep an evicted event in memory; an event of another hub is another one.
+    events: Vec<Weak<Event>>,
+    position: Position,
+    truncated: bool,
+    reply: PollReply,
+}
+
+impl LastReply {
+    fn fits(&self, encoding: &dyn PollEncoding, answer: &PollAnswer) -> bool {
+        let is_same =
+            |(own, other): (&Weak<Event>, &Arc<Event>)| own.as_ptr() == Arc::as_ptr(other);
+        self.position == answer.position
+            && self.truncated == answer.truncated
+            && answer.gap.is_none()
+            && self.events.len() == answer.events.len()
+            && self.events.iter().zip(&answer.events).all(is_same)
+            && self.encoding == encoding.name()
+    }
+}
+
+/// Bytes of the largest body that a thread keeps.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChannelName, Draft, EnvelopeAnswers, Epoch, EventKind, NewEvent, Seq};
+
+    fn event(seq: u64, data: &str) -> Arc<Event> {
+        let position = Epoch::new(0, 10).at(Seq(seq));
+        Arc::new(Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: 0,
+            accepted_ms: 0,
+            channel: ChannelName::parse("a").expect("a name"),
+            kind: EventKind::Published,
+            frame: Draft::new(&NewEvent::message(data)).finish(position),
+        })
+    }
+
+    fn answer(events: &[&Arc<Event>]) -> PollAnswer {
+        let events: Vec<_> = events.iter().map(|event| Arc::clone(event)).collect();
+        PollAnswer { events, ..PollAnswer::nothing(Epoch::new(0, 10).at(Seq(9))) }
+    }
+
+    #[test]
+    fn polls_in_a_row_that_find_the_same_share_one_reply() {
+        let (one, two) = (event(1, "x"), event(2, "y"));
+        let first = reply_to(&EnvelopeAnswers, &answer(&[&one, &two]));
+        let second = reply_to(&EnvelopeAnswers, &answer(&[&one, &two]));
+        assert_eq!(first.body.as_ptr(), second.body.as_ptr());
+        let same_seqs = answer(&[&event(1, "x"), &event(2, "z")]);
+        let of_another_hub = reply_to(&EnvelopeAnswers, &same_seqs);
+        assert_eq!(of_another_hub, EnvelopeAnswers.encode(&same_seqs));
+        let truncated = PollAnswer { truncated: true, ..answer(&[&one, &two]) };
+        let further = PollAnswer { position: Epoch::new(0, 10).at(Seq(10)), ..answer(&[&one]) };
+        for other in [answer(&[&one]), answer(&[&two]), answer(&[&two, &one]), truncated, further] {
+            reply_to(&EnvelopeAnswers, &answer(&[&one, &two]));
+            assert_eq!(reply_to(&EnvelopeAnswers, &other), EnvelopeAnswers.encode(&other));
+        }
+    }
+
+    #[test]
+    fn a_large_reply_is_not_kept() {
+        for (bytes, is_kept) in [(KEPT_BYTES_MAX / 2, true), (KEPT_BYTES_MAX, false)] {
+            let large = event(1, &"x".repeat(bytes));
+            let first = reply_to(&EnvelopeAnswers, &answer(&[&large]));
+            let second = reply_to(&EnvelopeAnswers, &answer(&[&large]));
+            assert_eq!(first.body.as_ptr() == second.body.as_ptr(), is_kept, "{bytes}");
+        }
+    }
 }

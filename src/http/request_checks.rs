@@ -14,9 +14,10 @@ use axum::{
 use super::{
     LocalAddress, Problem,
     answer_marks::AnswerMarks,
-    answers::with_answer_permit,
+    answers::{SMALL_BYTES_MAX, with_answer_permit},
     cors::Sharing,
-    handoff::Outcome,
+    event_headers::poll_headers,
+    handoff::{Outcome, Reply, poll_response},
     head_limits::check_head_size,
     page_origin::{check_page, host, is_own_origin, is_secure},
     problem::CountedAs,
@@ -162,6 +163,15 @@ impl RequestChecks {
                 self.request_id.add_header(response.headers_mut());
                 self.add_headers(response.headers_mut());
                 Outcome::Response(response)
+            }
+            // A larger one needs a permit.
+            Outcome::Reply(Reply { reply, .. }) if reply.body.len() as u64 > SMALL_BYTES_MAX => {
+                self.complete(hub, Outcome::Response(poll_response(poll_headers(), reply)))
+            }
+            Outcome::Reply(mut reply) => {
+                let request_id = Some(self.request_id.clone());
+                reply.marks = AnswerMarks { request_id, ..self.marks.clone() };
+                Outcome::Reply(reply)
             }
             Outcome::Handoff(mut handoff) => {
                 // Polls with the same response head share one encoded answer. An id of the hub's own

@@ -41,6 +41,18 @@ impl RequestId {
     }
 }
 
+impl RequestId {
+    /// Appends its line in a response head to `out`.
+    pub(super) fn write_line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"x-request-id: ");
+        match self {
+            Self::Given(value) => out.extend_from_slice(value.as_bytes()),
+            Self::Own(number) => out.extend_from_slice(&digits(*number)),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let own;

@@ -4,11 +4,18 @@
 //! `serve_accepted` performs the TLS handshake. `serve_until_gone` serves
 //! until the connection ends or its shard stops. `serve_requests` loops over the requests, and `serve_http1` or `serve_http2` runs hyper.
 
-use std::{io, pin::pin, rc::Rc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite as _, AsyncWriteExt},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -144,19 +151,18 @@ impl Connections {
             if let Some(mut request) = plain_request(&read_ahead) {
                 arrival.annotate(&mut request, &self.proxies);
                 let (is_kept, coding) = (keeps_alive(&request), coding_for(&request));
-                let response = match self.dispatcher.dispatch(request).await {
-                    Outcome::Response(response) => response,
+                // While the hub drains hyper writes all answers, since it adds `Connection: close` and
+                // closes the connection. `Err`: it has to write this one.
+                let whole = match self.dispatcher.dispatch(request).await {
                     Outcome::Handoff(handoff) => {
                         let pending = PendingHandoff { handoff, keep_alive: is_kept, coding };
                         // The request was all of `read_ahead`.
                         return hand_off(&self.shard, pending, io, &Bytes::new());
                     }
-                };
-                // `Err`: hyper has to write the answer. While the hub drains it writes all of them, since
-                // it adds `Connection: close` and closes the connection.
-                let whole = match self.hub.is_draining() {
-                    true => Err(response),
-                    false => whole_answer(response).await,
+                    Outcome::Reply(reply) if self.hub.is_draining() => Err(reply.into_response()),
+                    Outcome::Reply(reply) => Ok(reply.into_bytes()),
+                    Outcome::Response(response) if self.hub.is_draining() => Err(response),
+                    Outcome::Response(response) => whole_answer(response).await,
                 };
                 match whole {
                     Err(response) => answer = Some(response),
@@ -186,6 +192,21 @@ impl Connections {
     /// Writes an answer; false if the connection is to be closed, since it failed or the client does not
     /// read.
     async fn write_answer(&self, io: &mut Socket, mut answer: Bytes) -> bool {
+        // Most answers are accepted at once, before there is a timer.
+        let first = poll_fn(|context| {
+            Poll::Ready(match Pin::new(&mut *io).poll_write(context, &answer) {
+                Poll::Ready(written) => Some(written),
+                Poll::Pending => None,
+            })
+        });
+        match first.await {
+            Some(Ok(bytes)) if bytes == answer.len() && matches!(io, Socket::Plain(_)) => {
+                return true;
+            }
+            Some(Ok(bytes)) if bytes > 0 => answer.advance(bytes),
+            Some(_) => return false,
+            None => {}
+        }
         let written = loop {
             if answer.is_empty() {
                 break timeout(self.write_stall, io.flush()).await;

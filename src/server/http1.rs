@@ -201,6 +201,7 @@ async fn respond_or_hand_off(
     let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
     match dispatcher.dispatch(request.map(Body::new)).await {
         Outcome::Response(response) => response,
+        Outcome::Reply(reply) => reply.into_response(),
         Outcome::Handoff(handoff) => {
             *pending_handoff.borrow_mut() = Some(PendingHandoff { handoff, keep_alive, coding });
             // hyper must not write an answer. `run_hyper` finds the hand-off after this poll, and

@@ -216,6 +216,7 @@ async fn respond(
     let client = request.extensions().get::<ClientAddress>().copied();
     let response = match dispatcher.dispatch(request.map(Body::new)).await {
         Outcome::Response(response) => response,
+        Outcome::Reply(reply) => reply.into_response(),
         Outcome::Handoff(handoff) if !handoff.is_poll => {
             let headers = handoff.headers();
             let mut response = Response::new(Body::new(shard.attach_body(handoff.subscriber)));
