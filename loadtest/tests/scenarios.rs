@@ -10,7 +10,7 @@ use visnyk_loadtest::Outcome;
 
 use faulty_server::{Fault, FaultyServer};
 
-const SCENARIOS: usize = 16;
+const SCENARIOS: usize = 17;
 
 #[test]
 fn every_scenario_runs_against_the_hub() {

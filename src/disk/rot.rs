@@ -114,7 +114,7 @@ fn a_repair_saves_what_is_before_the_damage_and_begins_a_new_epoch() {
     }
 }
 
-/// A client that has got no answer would otherwise be told of an event that is not in the log.
+/// Otherwise a retry would be answered with the position of an event that is not in the log.
 #[test]
 fn a_repaired_log_knows_no_key_whose_events_it_has_lost() {
     let disk = SimulatedDisk::new(1);

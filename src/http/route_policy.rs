@@ -406,13 +406,18 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_answers_one_method_of_one_route() {
+    fn an_endpoint_answers_one_method() {
         let settings = HttpSettings { faults: true, ..HttpSettings::default() };
         let rows: Vec<_> = routes(&settings).collect();
-        let endpoints: Vec<_> =
-            rows.iter().flat_map(|row| [row.get, row.post, row.delete]).flatten().collect();
-        for (at, endpoint) in endpoints.iter().enumerate() {
-            assert!(!endpoints[..at].contains(endpoint), "{endpoint:?} is there twice");
+        let methods = [
+            rows.iter().filter_map(|row| row.get).collect::<Vec<_>>(),
+            rows.iter().filter_map(|row| row.post).collect(),
+            rows.iter().filter_map(|row| row.delete).collect(),
+        ];
+        for (at, endpoints) in methods.iter().enumerate() {
+            for endpoint in methods[..at].iter().flatten() {
+                assert!(!endpoints.contains(endpoint), "{endpoint:?} answers two methods");
+            }
         }
         for row in rows {
             for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT] {

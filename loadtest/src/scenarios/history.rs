@@ -49,16 +49,16 @@ impl History {
         // First, so that all of it has left memory when the other is filled.
         let small = SMALL_EVENTS.min(self.events);
         let small = Publishing::start(subject, self.filling(SMALL, small))?.finish()?;
-        self.resume(&mut run, SMALL, "of_10000", &[Place::End])?;
+        self.resume(&mut run, SMALL, "of_10000", &[ResumePoint::End])?;
         let filled = Publishing::start(subject, self.filling(HISTORY, self.events))?.finish()?;
         run.figure("fill_events_per_s", filled.events as f64 / filled.elapsed.as_secs_f64());
         run.figure("server_resident_bytes_filled", run.sample()?.resident_bytes as f64);
-        self.resume(&mut run, HISTORY, "of_all", &ALL_PLACES)?;
-        self.resume(&mut run, SMALL, "of_10000", &[Place::Midst])?;
-        for place in ["end", "midst"] {
-            let median = |of| run.outcome.figures[&format!("resume_100_ms_{place}_{of}_p50")];
+        self.resume(&mut run, HISTORY, "of_all", &ALL_POINTS)?;
+        self.resume(&mut run, SMALL, "of_10000", &[ResumePoint::Midst])?;
+        for point in ["end", "midst"] {
+            let median = |of| run.outcome.figures[&format!("resume_100_ms_{point}_{of}_p50")];
             let ratio = median("of_all") / median("of_10000").max(1e-3);
-            run.figure(&format!("resume_100_ratio_{place}"), ratio);
+            run.figure(&format!("resume_100_ratio_{point}"), ratio);
         }
 
         let live = (self.rate * f64::from(self.duration_s)).max(1.0) as u32;
@@ -92,28 +92,28 @@ impl History {
         Ok(outcome)
     }
 
-    /// Resumes a hundred events from each place of a channel, a number of times, and notes how long it takes until
+    /// Resumes a hundred events from each point of a channel, a number of times, and notes how long it takes until
     /// the last of the hundred is there.
     fn resume(
         &self,
         run: &mut Run<'_>,
         channel: &str,
         of: &str,
-        places: &[Place],
+        points: &[ResumePoint],
     ) -> Result<(), Failure> {
         let ids = Ids::of(run.subject, channel)?;
         let resume = run.subject.extras.resume.expect("it was there before");
-        for place in places {
+        for point in points {
             let mut times = latencies();
             for index in 0..RESUMES {
-                let after = ids.after(*place, index);
+                let after = ids.after(*point, index);
                 let request = resume(run.subject, channel, &ids.id(after));
                 let last = format!("id: {}\n", ids.id(after + RESUMED_EVENTS));
                 times.saturating_record(time_until(run.subject, &request, last.as_bytes())?);
             }
             for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
                 let ms = times.value_at_quantile(quantile) as f64 / 1_000.0;
-                run.figure(&format!("resume_100_ms_{}_{of}_{name}", place.name()), ms);
+                run.figure(&format!("resume_100_ms_{}_{of}_{name}", point.name()), ms);
             }
         }
         Ok(())
@@ -146,14 +146,14 @@ impl History {
 
 /// Where in a channel a client resumes.
 #[derive(Clone, Copy)]
-enum Place {
+enum ResumePoint {
     /// In memory.
     End,
-    /// Another place each time, on disk once enough was published behind it.
+    /// Another point each time, on disk once enough was published behind it.
     Midst,
 }
 
-impl Place {
+impl ResumePoint {
     fn name(self) -> &'static str {
         match self {
             Self::End => "end",
@@ -191,12 +191,12 @@ impl Ids {
     }
 
     /// The event after which the resume of this number begins.
-    fn after(&self, place: Place, index: u64) -> u64 {
+    fn after(&self, point: ResumePoint, index: u64) -> u64 {
         let all = self.last - RESUMED_EVENTS;
-        match place {
-            Place::End => all,
+        match point {
+            ResumePoint::End => all,
             // In the second and third quarter.
-            Place::Midst => {
+            ResumePoint::Midst => {
                 let quarter = (all - self.first) / 4;
                 self.first + quarter + 2 * quarter * index / RESUMES
             }
@@ -260,9 +260,9 @@ const LIVE: &str = "load-live";
 const SMALL: &str = "load-history-small";
 const SMALL_EVENTS: u32 = 10_000;
 const RESUMED_EVENTS: u64 = 100;
-/// At each place.
+/// At each point.
 const RESUMES: u64 = 30;
-const ALL_PLACES: [Place; 2] = [Place::End, Place::Midst];
+const ALL_POINTS: [ResumePoint; 2] = [ResumePoint::End, ResumePoint::Midst];
 const STALL: Duration = Duration::from_secs(20);
 /// What a publish takes by default.
 const BATCH_EVENTS: u32 = 100;

@@ -17,7 +17,7 @@ async fn head_answers_without_a_body_on_every_route() {
             .replace("{channel}", "a")
             .replace("{id}", "1")
             .replace("{file}", "console.js");
-        if matches!(route.path, "/v1/events" | "/v1/poll") {
+        if matches!(route.path, "/v1/events" | "/v1/poll" | "/v1/channel") {
             target += "?channel=a";
         }
         wire.send(request("HEAD", &target, &[], "")).await;
