@@ -98,10 +98,11 @@ impl HttpBody for WaitedBody {
         }
         self.has_begun = true;
         loop {
+            // First, so that a look in vain, which is counted too, is rare.
+            thread::sleep(SHARD_WAIT);
             let mut not_woken = Context::from_waker(Waker::noop());
-            match Pin::new(&mut self.body).poll_frame(&mut not_woken) {
-                Poll::Pending => thread::sleep(SHARD_WAIT),
-                first => return first,
+            if let Poll::Ready(first) = Pin::new(&mut self.body).poll_frame(&mut not_woken) {
+                return Poll::Ready(first);
             }
         }
     }
@@ -125,5 +126,5 @@ async fn read_until(io: &mut DuplexStream, end: &[u8]) -> Vec<u8> {
 }
 
 const PIPE_BYTES: usize = 4_096;
-/// Between two looks for the first bytes of a stream.
-const SHARD_WAIT: Duration = Duration::from_micros(200);
+/// Before each look for the first bytes of a stream.
+const SHARD_WAIT: Duration = Duration::from_millis(2);
