@@ -19,16 +19,19 @@ pub(crate) struct ClosedLoop {
 }
 
 impl ClosedLoop {
-    /// Publishes all of it, and checks the end of it that history still holds.
-    pub(crate) fn run(&self, run: &mut Run<'_>) -> Result<Published, Failure> {
+    /// Publishes all of it, and checks the end of it that history still holds. Gives the server's CPU time
+    /// for the publishes, in nanoseconds, too.
+    pub(crate) fn run(&self, run: &mut Run<'_>) -> Result<(Published, u64), Failure> {
         if self.batch > 1 && run.subject.publish_batch.is_none() {
             return Err(Failure::Unsupported(format!("{} takes no batches", run.subject.name)));
         }
         run.progress.begin(&self.channel, 0);
+        let before = run.sample()?;
         let published = Publishing::start(run.subject, self.plan())?.finish()?;
+        let cpu_ns = run.sample()?.cpu_ns_since(&before);
         run.outcome.verified.events += published.events;
         self.check_history(run)?;
-        Ok(published)
+        Ok((published, cpu_ns))
     }
 
     fn plan(&self) -> PublishPlan {

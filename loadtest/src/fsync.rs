@@ -8,12 +8,13 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::FallocateFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::client::latencies;
 use crate::failure::Failure;
 
-/// How long `fdatasync(2)` took after an append to a growing file, in microseconds.
+/// How long an append to an allocated file and its `fdatasync(2)` took, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct FsyncUs {
     pub(crate) mean: f64,
@@ -95,11 +96,14 @@ pub fn measure_fsync() -> Result<(), Failure> {
 
 fn append_and_sync(path: &Path) -> std::io::Result<FsyncUs> {
     let mut file = File::create_new(path)?;
+    // As the segments of a log are: growing by each append, the file would cost its file system more.
+    let bytes = u64::from(COUNT_MAX) * APPENDED_BYTES as u64;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
     let mut took_us = latencies();
     let started = Instant::now();
     for _ in 0..COUNT_MAX {
-        file.write_all(&[b'x'; APPENDED_BYTES])?;
         let before = Instant::now();
+        file.write_all(&[b'x'; APPENDED_BYTES])?;
         file.sync_data()?;
         took_us.saturating_record(before.elapsed().as_micros() as u64);
         if started.elapsed() > LONGEST {

@@ -129,7 +129,7 @@ const POLL: Sizes = &[("waiting", "5,000"), ("payload", "128")];
 
 const DISK: Sizes = &[("fsync_delay_ms", "0"), ("payload", "256")];
 const SLOW_DISK: Sizes = &[("fsync_delay_ms", "5"), ("payload", "256")];
-const HISTORY: Sizes = &[("events", "10,000,000")];
+const HISTORY: Sizes = &[("events", "1,000,000")];
 
 const TARGETS: [Target; 19] = [
     Target {
@@ -252,14 +252,14 @@ const TARGETS: [Target; 19] = [
         bound: Bound::AtMost(1.3),
     },
     Target {
-        what: "Resume of the last 100 of 10 million events: median, times that of 10,000",
+        what: "Resume of the last 100 of a million events on disk: median, times that of 10,000",
         scenario: "history",
         sizes: HISTORY,
         figure: "resume_100_ratio_end",
         bound: Bound::AtMost(2.0),
     },
     Target {
-        what: "Resume amidst 10 million events on disk: median of 100, times that of 10,000",
+        what: "Resume of 100 amidst a million events on disk: median, times that of 10,000",
         scenario: "history",
         sizes: HISTORY,
         figure: "resume_100_ratio_midst",

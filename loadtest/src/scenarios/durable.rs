@@ -70,9 +70,7 @@ impl Durable {
             batch: 1,
             requests: (all / publishers as u32).max(1),
         };
-        let before = run.sample()?;
-        let published = closed_loop.run(run)?;
-        let cpu_ns = run.sample()?.cpu_ns_since(&before);
+        let (published, cpu_ns) = closed_loop.run(run)?;
         let (events, elapsed_s) = (published.events as f64, published.elapsed.as_secs_f64());
         let of = format!("{publishers}_publishers");
         let rate = events / elapsed_s;

@@ -204,7 +204,7 @@ impl Ids {
     }
 }
 
-/// Microseconds from the connect until these bytes come. A gap would be an `id:` of another event.
+/// Microseconds from the connect until these bytes come, and no gap before them.
 fn time_until(subject: &Subject, request: &[u8], wanted: &[u8]) -> Result<u64, Failure> {
     let started = Instant::now();
     let failed = Failure::io("resuming");
@@ -222,13 +222,16 @@ fn time_until(subject: &Subject, request: &[u8], wanted: &[u8]) -> Result<u64, F
             let from = received.len().saturating_sub(wanted.len());
             received.extend_from_slice(&buffer[..count]);
             if received[from..].windows(wanted.len()).any(|window| window == wanted) {
-                return Ok(());
+                let has_gap = received.windows(GAP.len()).any(|window| window == GAP);
+                return if has_gap { Err(std::io::Error::other("a gap")) } else { Ok(()) };
             }
         }
     };
     read().map_err(failed)?;
     Ok(started.elapsed().as_micros() as u64)
 }
+
+const GAP: &[u8] = b"event: visnyk.gap";
 
 /// How many passes the shards' loops have made, and how many took more than 10 ms.
 struct Turns {

@@ -49,9 +49,7 @@ impl Publish {
         let requests = (self.requests / batch).max(publishers as u32) / publishers as u32;
         let closed_loop =
             ClosedLoop { channel: name.clone(), publishers, payload, batch, requests };
-        let before = run.sample()?;
-        let published = closed_loop.run(run)?;
-        let spent_ns = run.sample()?.cpu_ns_since(&before);
+        let (published, spent_ns) = closed_loop.run(run)?;
         let events = published.events as f64;
         run.figure(&format!("events_per_s_{name}"), events / published.elapsed.as_secs_f64());
         run.figure(&format!("server_cpu_us_per_event_{name}"), spent_ns as f64 / 1_000.0 / events);
