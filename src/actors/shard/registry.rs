@@ -26,8 +26,8 @@ pub(super) struct Registry {
     /// Incremented when a pattern is added or removed, which makes cached look-ups stale: a channel
     /// looks its patterns up again at its next event, once for any number of changes.
     version: u64,
-    /// Channels that were entered for subscribers by pattern, the oldest first. Those entered for
-    /// subscribers that name them leave with these.
+    /// Channels that are kept for subscribers by pattern, each once, the oldest first. Those that only
+    /// subscribers by name need leave with these.
     by_pattern: VecDeque<ChannelId>,
     /// How many of them are kept.
     by_pattern_max: usize,
@@ -39,6 +39,8 @@ pub(super) struct Subscribers {
     name: ChannelName,
     /// The channel, if subscribers here name it.
     named: Option<Arc<ChannelEntry>>,
+    /// Whether it is in [`Registry::by_pattern`], which keeps it while no subscriber names it.
+    is_by_pattern: bool,
     /// The slots of its plain streams. [`VACANT`] where a stream left during a round.
     plain: Vec<u32>,
     vacant: usize,
@@ -146,10 +148,10 @@ impl Registry {
             if self.patterns.is_empty() {
                 return None;
             }
-            self.subscribers(entry);
+            // More than come, and before this one: no subscriber need name it.
+            self.prune_some(2, 1);
+            self.subscribers(entry).is_by_pattern = true;
             self.by_pattern.push_back(entry.id());
-            // More than come.
-            self.prune_some(2);
         }
         let subscribers = self.channels.get_mut(&entry.id())?;
         if subscribers.version != self.version {
@@ -212,13 +214,17 @@ impl Registry {
     /// enters one.
     pub(super) fn prune(&mut self, channels: usize) {
         self.by_pattern_max = 2 * channels + 1_024;
-        self.prune_some(PRUNED_PER_CALL);
+        self.prune_some(PRUNED_PER_CALL, 0);
     }
 
-    fn prune_some(&mut self, most: usize) {
-        let excess = self.by_pattern.len().saturating_sub(self.by_pattern_max);
+    /// Removes at most `most` channels, until `more` can come.
+    fn prune_some(&mut self, most: usize, more: usize) {
+        let excess = (self.by_pattern.len() + more).saturating_sub(self.by_pattern_max);
         for _ in 0..excess.min(most) {
             let Some(channel) = self.by_pattern.pop_front() else { return };
+            if let Some(subscribers) = self.channels.get_mut(&channel) {
+                subscribers.is_by_pattern = false;
+            }
             self.drop_if_empty(channel);
         }
     }
@@ -238,6 +244,7 @@ impl Registry {
         self.channels.entry(entry.id()).or_insert_with(|| Subscribers {
             name: entry.name().clone(),
             named: None,
+            is_by_pattern: false,
             plain: Vec::new(),
             vacant: 0,
             mixed: FxHashSet::default(),
@@ -247,12 +254,16 @@ impl Registry {
         })
     }
 
+    /// Removes a channel that no subscriber names, unless it is kept for subscribers by pattern.
     fn drop_if_empty(&mut self, channel: ChannelId) {
-        if self.channels.get(&channel).is_some_and(Subscribers::is_unused)
-            && let Some(unused) = self.channels.remove(&channel)
-            && let Some(entry) = unused.named
-        {
+        let Some(unused) = self.channels.get_mut(&channel).filter(|found| found.is_unused()) else {
+            return;
+        };
+        if let Some(entry) = unused.named.take() {
             entry.shards().remove(self.shard);
+        }
+        if !unused.is_by_pattern {
+            self.channels.remove(&channel);
         }
     }
 }
@@ -411,5 +422,22 @@ mod tests {
         assert_eq!(receivers(&mut registry, &entries[8]), [0], "it is looked up anew");
         assert_eq!(registry.remove_plain(1, 0, entries[7].id(), false), None);
         assert_eq!(registry.channels.len(), 1_024);
+    }
+
+    #[test]
+    fn a_channel_that_is_named_again_and_again_reaches_its_subscribers_by_pattern_always() {
+        let directory =
+            Directory::new(10, 0, 1, ChannelPolicies::new(&Limits::default(), Vec::new()));
+        let mut registry = Registry::new(0, Arc::default());
+        registry.add_mixed(0, &subscriber("**"));
+        registry.prune(0);
+        let entry = entry(&directory, "polled");
+        for cycle in 0..3_000 {
+            let index = registry.add_plain(1, &entry);
+            registry.remove_plain(1, index, entry.id(), false);
+            assert_eq!(receivers(&mut registry, &entry), [0], "cycle {cycle}");
+            assert!(registry.channels[&entry.id()].named.is_none(), "cycle {cycle}");
+        }
+        assert_eq!((registry.channels.len(), registry.by_pattern.len()), (1, 1));
     }
 }
