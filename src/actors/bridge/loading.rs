@@ -170,6 +170,8 @@ impl Loader {
             return Ok(());
         };
         let kept = named.split_off(named.partition_point(|(_, newest)| *newest <= trimmed));
+        // Hubs of an earlier version may have appended further events of these, up to `others`.
+        named.retain(|(_, newest)| *newest > others);
         let lost = LostThrough { named, others: trimmed.min(others) };
         self.store.reset(epoch, lost, trimmed);
         let (directory, now_ms) = (self.store.registry().directory(), self.clock.now_ms());

@@ -192,8 +192,8 @@ impl Tail {
                 }
                 tracing::warn!(
                     "entries that this hub had not read were trimmed from the shared log: reloading it; \
-                     all clients reconnect and get a gap. Raise backend.events_max or \
-                     backend.bytes_max, or find out why this hub is slow"
+                     all clients reconnect, and get a gap where events may be lost. Raise \
+                     backend.events_max or backend.bytes_max, or find out why this hub is slow"
                 );
             }
             Continuity::Replaced => {

@@ -79,6 +79,7 @@ async fn a_hub_that_starts_tells_a_gap_for_channels_that_have_lost_events_alone(
 async fn what_a_hub_of_an_earlier_version_appends_may_be_of_any_channel() {
     let server = RedisServer::start(&[]);
     let hub = hub_on(&server, &SETTINGS).await;
+    let twice = hub.publish("twice", "1").await;
     let quiet = hub.publish("quiet", "1").await;
     // As one that knows of no index.
     let script = "
@@ -91,8 +92,12 @@ async fn what_a_hub_of_an_earlier_version_appends_may_be_of_any_channel() {
         redis.call('HSET', meta, 'last', last, 'nonce', 'earlier!')
         return 'done'";
     assert!(server.command(&["EVAL", script, "0"]).contains("done"));
+    // To a channel that the index has with an event of before.
+    let again = script.replace("'quiet', 'other'", "'other', 'twice'");
+    let again = again.replace("earlier!", "earlier2");
+    assert!(server.command(&["EVAL", &again, "0"]).contains("done"));
     let deadline = Instant::now() + PATIENCE;
-    while hub.retained("channel=other", "earliest").await != ["1"] {
+    while hub.retained("channel=twice", "earliest").await != ["1", "1"] {
         assert!(Instant::now() < deadline, "{}", hub.stderr());
     }
     let after = hub.publish("quiet", "2").await;
@@ -101,6 +106,8 @@ async fn what_a_hub_of_an_earlier_version_appends_may_be_of_any_channel() {
     for (query, from, expected) in [
         ("channel=other", &quiet, "evicted".into()),
         ("channel=other", &after, Value::Null),
+        ("channel=twice", &twice, "evicted".into()),
+        ("channel=twice", &after, Value::Null),
         ("channel=quiet", &after, Value::Null),
         // It cannot be known.
         ("channel=never", &quiet, "evicted".into()),
