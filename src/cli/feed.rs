@@ -175,7 +175,10 @@ impl Reader {
         }
     }
 
-    fn read_array(&mut self, input: BufReader<impl Read>) -> Result<(), FeedError> {
+    fn read_array(&mut self, mut input: BufReader<impl Read>) -> Result<(), FeedError> {
+        if input.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
+            input.consume("\u{feff}".len());
+        }
         let mut deserializer = serde_json::Deserializer::from_reader(input);
         let result =
             (&mut deserializer).deserialize_seq(Elements(self)).and_then(|()| deserializer.end());
@@ -283,6 +286,8 @@ mod tests {
             read("[ {\"a\": 1},\n \"x\", [ ] ]\n", FeedFormat::JsonArray).await,
             [r#"1 {"data":{"a":1}}"#, r#"2 {"data":"x"}"#, r#"3 {"data":[]}"#]
         );
+        let marked = read("\u{feff}[1]", FeedFormat::JsonArray).await;
+        assert_eq!(marked, [r#"1 {"data":1}"#], "behind a byte order mark");
         for (input, read_before) in [("{}", 0), ("[1,2", 2), ("[1] 2", 1), ("", 0)] {
             let seen = read(input, FeedFormat::JsonArray).await;
             let error = format!("after element {read_before}: not a JSON array");

@@ -225,8 +225,8 @@ fn headers(is_poll: bool, marks: &AnswerMarks) -> HeaderMap {
     headers
 }
 
-/// The header lines of a waiting poll's answer. Thousands of polls wait with equal lines, so
-/// consecutive polls with equal marks share their memory.
+/// The header lines of a poll's answer. Those of thousands of polls are equal, so consecutive polls with
+/// equal marks share their memory. Lines with the id of one request are not kept for others.
 fn shared_lines(marks: &AnswerMarks) -> Bytes {
     thread_local! {
         static LAST: RefCell<Option<(AnswerMarks, Bytes)>> = const { RefCell::new(None) };
@@ -236,7 +236,11 @@ fn shared_lines(marks: &AnswerMarks) -> Bytes {
         last => {
             let mut lines = Vec::with_capacity(HEAD_BYTES);
             write_headers(&headers(true, marks), &mut lines);
-            last.insert((marks.clone(), lines.into())).1.clone()
+            let lines = Bytes::from(lines);
+            if marks.request_id.is_none() {
+                *last = Some((marks.clone(), lines.clone()));
+            }
+            lines
         }
     })
 }

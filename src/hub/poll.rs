@@ -73,7 +73,7 @@ impl Hub {
             let found = self.look(request).await;
             // The histories were loaded anew meanwhile, so the results from before are invalid.
             if self.0.store.resets() == resets {
-                return found.map(|found| found.without_gap(request.encoding));
+                return found;
             }
         }
     }
@@ -146,20 +146,6 @@ pub enum PollNow {
     Answer(PollAnswer),
     /// Nothing yet.
     Wait(PollWait),
-}
-
-impl PollNow {
-    /// Waits behind a gap that an encoding does not show, if there is no event.
-    fn without_gap(self, encoding: &dyn PollEncoding) -> Self {
-        match self {
-            Self::Answer(PollAnswer { events, position, truncated, .. })
-                if events.is_empty() && !encoding.shows_gaps() =>
-            {
-                Self::Wait(PollWait { position, truncated })
-            }
-            found => found,
-        }
-    }
 }
 
 /// How a poll that found nothing is to wait.

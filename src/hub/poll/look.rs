@@ -90,9 +90,6 @@ impl Hub {
                 bytes_max: POLL_BYTES_MAX - bytes,
             };
             let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
-                Err(NotInMemory::Revoked) => {
-                    return Err(self.refused(SubscribeError::HistoryBusy));
-                }
                 Err(NotInMemory::OnDisk(to)) => {
                     let (named, reader) = (named.iter(), &mut resume.reader);
                     let read = backend.log_read(patterns, named, reader, &range, to);
@@ -150,10 +147,12 @@ impl Hub {
         // Read last: what was evicted before its first event was read counts too.
         let truncated = resume.truncated
             || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
-        if let Some(gap) = &resume.gap {
+        // Behind a gap that its encoding does not show a poll waits.
+        let gap = resume.gap.filter(|_| !events.is_empty() || request.encoding.shows_gaps());
+        if let Some(gap) = &gap {
             self.0.metrics.gaps.count(gap.reason.as_str());
         }
-        if events.is_empty() && resume.gap.is_none() {
+        if events.is_empty() && gap.is_none() {
             if !open && is_read {
                 return Err(self.refused(SubscribeError::Closed));
             }
@@ -164,7 +163,7 @@ impl Hub {
         }
         self.note_answer(position);
         self.0.metrics.deliveries.inc_by(events.len() as u64);
-        Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
+        Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap }))
     }
 
     /// Waits until a search has memory, or makes the part of it that is on disk. Cancelling it cancels the search.

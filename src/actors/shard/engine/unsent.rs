@@ -60,6 +60,8 @@ impl UnsentBudget {
         let size = rest.len() as i64;
         total.inc_by(size);
         self.added += size;
+        // It may be in a slot that the search has passed.
+        self.searched = 0;
         Bytes::from_owner(CountedRest { bytes: rest, size, total })
     }
 
