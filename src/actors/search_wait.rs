@@ -120,7 +120,7 @@ impl std::fmt::Debug for MemoryWait {
     }
 }
 
-/// Ends a wait for memory that takes too long: many others may be before it.
+/// Ends a wait for memory that takes too long: clients that read slowly may keep all of it.
 async fn in_time<T>(memory: impl Future<Output = Option<T>>) -> Result<T, ReadFailure> {
     match timeout(MEMORY_WAIT_MAX, memory).await {
         Ok(memory) => memory.ok_or(ReadFailure::Closed),

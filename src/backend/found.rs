@@ -11,7 +11,7 @@ use super::{
     losses::KnownLosses,
     piece::{Piece, SeqRange},
     replay::Next,
-    search_memory::{FoundList, SearchBytes},
+    search_memory::SearchBytes,
 };
 use crate::{
     core::NotInMemory,
@@ -21,15 +21,14 @@ use crate::{
 /// The events, in order.
 #[derive(Debug, Clone)]
 pub struct FoundEvents {
-    list: Arc<FoundList>,
-    /// The list as long as it is not revoked from this reader: until the first read, and between a read that
-    /// goes to the disk and the next one.
-    events: Option<Arc<[Next]>>,
+    events: Arc<[Next]>,
     /// Up to here the subscription gets these events alone; what follows is read like any history.
     through: Seq,
     /// How many events of each channel were looked for; set only if the search has reached its limit of
     /// bytes before it had found all.
     cut: Option<LastEvents>,
+    /// Their part of the memory that searches share.
+    memory: Option<Arc<SearchBytes>>,
 }
 
 impl FoundEvents {
@@ -39,8 +38,7 @@ impl FoundEvents {
         cut: Option<LastEvents>,
         memory: Option<SearchBytes>,
     ) -> Self {
-        let list = Arc::new(FoundList::new(Arc::clone(&events), memory));
-        Self { list, events: Some(events), through, cut }
+        Self { events, through, cut, memory: memory.map(Arc::new) }
     }
 
     /// How many events of each channel were looked for, if the search has reached its limit of bytes:
@@ -49,9 +47,9 @@ impl FoundEvents {
         self.cut
     }
 
-    /// The events, unless they were revoked.
-    pub(super) fn events(&self) -> Option<Arc<[Next]>> {
-        self.events.clone().or_else(|| self.list.events())
+    /// The events.
+    pub(super) fn events(&self) -> &Arc<[Next]> {
+        &self.events
     }
 
     /// Up to here the subscription gets these events alone.
@@ -59,13 +57,11 @@ impl FoundEvents {
         self.through
     }
 
-    /// Just before the oldest event after `after` that is still retained, or at the end; `None` if they
-    /// were revoked.
-    pub(super) fn cursor_after(&self, after: Seq) -> Option<Seq> {
-        let events = self.events()?;
-        let mut due = due(&events, after, self.through).iter();
+    /// Just before the oldest event after `after` that is still retained, or at the end.
+    pub(super) fn cursor_after(&self, after: Seq) -> Seq {
+        let mut due = self.due(after, self.through).iter();
         let retained = due.find(|next| !next.entry().events().has_lost(next.seq_before()));
-        Some(retained.map_or(self.through.max(after), Next::seq_before))
+        retained.map_or(self.through.max(after), Next::seq_before)
     }
 
     /// The memory that so many events take, in bytes.
@@ -80,34 +76,15 @@ impl FoundEvents {
         known: KnownLosses,
         range: &SeqRange,
     ) -> Option<Result<Piece, NotInMemory>> {
-        if range.after >= self.through {
-            return None;
-        }
-        let events = self.events.take();
-        if events.is_none() {
-            self.free_passed(range.after);
-        }
-        self.list.begin();
-        let Some(events) = events.or_else(|| self.list.events()) else {
-            return Some(Err(NotInMemory::Revoked));
-        };
-        let piece = self.read_some(&events, known, range);
-        if let Err(NotInMemory::OnDisk(_)) = piece {
-            self.events = Some(events);
-        }
-        Some(piece)
+        self.free_passed(range.after);
+        (range.after < self.through).then(|| self.read_some(known, range))
     }
 
-    fn read_some(
-        &self,
-        events: &[Next],
-        known: KnownLosses,
-        range: &SeqRange,
-    ) -> Result<Piece, NotInMemory> {
+    fn read_some(&self, known: KnownLosses, range: &SeqRange) -> Result<Piece, NotInMemory> {
         let through = self.through.min(range.through);
         let mut piece = Piece { events: Vec::new(), through, more: through < range.through };
         let mut bytes = 0;
-        for next in due(events, range.after, through) {
+        for next in self.due(range.after, through) {
             let rest = Piece { events: Vec::new(), through: next.seq_before(), more: true };
             if piece.events.len() >= range.events_max || bytes >= range.bytes_max {
                 return Ok(Piece { events: piece.events, ..rest });
@@ -134,11 +111,20 @@ impl FoundEvents {
 
     /// Frees the events that a reader at `after` has passed, if these are most of the list and no other
     /// reader shares it.
-    fn free_passed(&self, after: Seq) {
-        if Arc::strong_count(&self.list) == 1 {
-            let passed = |events: &[Next]| events.partition_point(|next| !next.is_after(after));
-            self.list.keep_from(passed, Self::bytes);
+    fn free_passed(&mut self, after: Seq) {
+        let passed = self.events.partition_point(|next| !next.is_after(after));
+        let is_most = 2 * passed > self.events.len();
+        let memory = self.memory.as_mut().filter(|_| is_most).and_then(Arc::get_mut);
+        let Some(memory) = memory else { return };
+        if Arc::get_mut(&mut self.events).is_some() {
+            self.events = self.events[passed..].into();
+            memory.shrink(Self::bytes(self.events.len()));
         }
+    }
+
+    /// The events up to `through` that a reader at `after` lacks.
+    fn due(&self, after: Seq, through: Seq) -> &[Next] {
+        due(&self.events, after, through)
     }
 }
 
@@ -154,10 +140,6 @@ const FOUND_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::Instant;
-
     use super::*;
     use crate::{
         backend::{registry::Registry, search_memory::SearchMemory},
@@ -175,74 +157,19 @@ mod tests {
         let all = FoundEvents::bytes(100);
         let part = memory.try_take(all as u32);
         let mut found = FoundEvents::new(events.into(), Seq(100), None, part);
-        found.events = None;
-        let used_at = |found: &FoundEvents, after| {
+        let used_at = |found: &mut FoundEvents, after| {
             found.free_passed(Seq(after));
             memory.used() as usize
         };
-        assert_eq!(used_at(&found, 50), all, "half of it is kept");
+        assert_eq!(used_at(&mut found, 50), all, "half of it is kept");
         let other = found.clone();
-        assert_eq!(used_at(&found, 60), all, "another reader has it");
+        assert_eq!(used_at(&mut found, 60), all, "another reader has it");
         drop(other);
-        assert_eq!(used_at(&found, 60), FoundEvents::bytes(40));
-        let events = found.events().expect("not revoked");
-        let seqs: Vec<u64> = events.iter().map(|next| next.seq().0).collect();
+        assert_eq!(used_at(&mut found, 60), FoundEvents::bytes(40));
+        let seqs: Vec<u64> = found.events().iter().map(|next| next.seq().0).collect();
         assert_eq!(seqs, (61..=100).collect::<Vec<_>>());
-        drop(events);
-        assert_eq!(used_at(&found, 100), FoundEvents::bytes(0));
+        assert_eq!(used_at(&mut found, 100), FoundEvents::bytes(0));
         drop(found);
         assert_eq!(memory.used(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_search_that_waits_takes_the_memory_of_readers_that_are_slow_and_of_no_others() {
-        let registry = Registry::new(&Limits::default());
-        let name = ChannelName::parse("a").expect("a name");
-        let entry = registry.directory().find_or_create_always(&name, 0);
-        let bytes = FoundEvents::bytes(3);
-        let memory = SearchMemory::new(3 * bytes as u64);
-        let found = || {
-            let events: Vec<Next> = (1..=3).map(|seq| Next::new(Seq(seq), &entry)).collect();
-            let part = memory.try_take(bytes as u32);
-            assert!(part.is_some());
-            FoundEvents::new(events.into(), Seq(3), None, part)
-        };
-        let read = |found: &mut FoundEvents, after| {
-            let range =
-                SeqRange { after: Seq(after), through: Seq(9), events_max: 1, bytes_max: 1 };
-            found.read(KnownLosses::ALL, &range)
-        };
-        let revoked = |read: &Option<Result<Piece, NotInMemory>>| {
-            matches!(read, Some(Err(NotInMemory::Revoked)))
-        };
-        let [mut slow, mut other, mut begins] = [found(), found(), found()];
-        let mut shares = slow.clone();
-        assert!(!revoked(&read(&mut slow, 0)));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!revoked(&read(&mut other, 0)));
-        // Nothing waits.
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!revoked(&read(&mut slow, 1)));
-        let started = Instant::now();
-        let part = memory.take(bytes as u32).await.expect("it is not closed");
-        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
-        assert_eq!(memory.used(), 3 * bytes as u64);
-        assert!(revoked(&read(&mut slow, 1)));
-        assert_eq!(slow.cursor_after(Seq(1)), None);
-        assert!(!revoked(&read(&mut shares, 0)), "it begins");
-        assert!(revoked(&read(&mut shares, 1)));
-        assert!(!revoked(&read(&mut other, 1)), "one suffices");
-        drop((slow, shares));
-        // What was begun a moment ago is not revoked, nor what was not begun.
-        drop(part);
-        let mut third = found();
-        let waiting = tokio::spawn(memory.take(2 * bytes as u32));
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        assert!(revoked(&read(&mut other, 1)));
-        assert!(!revoked(&read(&mut third, 0)) && !revoked(&read(&mut begins, 0)));
-        assert!(!waiting.is_finished());
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        assert!(waiting.is_finished());
-        assert!(revoked(&read(&mut third, 1)) && !revoked(&read(&mut begins, 1)));
     }
 }

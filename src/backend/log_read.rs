@@ -78,12 +78,11 @@ impl EventStore {
         through: Seq,
     ) -> LogRead {
         let found = match &reader.stage {
-            // They cannot be revoked between the read that has sent the reader here and this one.
-            ReadStage::Found(found) => found.events(),
+            ReadStage::Found(found) => Some(found.events()),
             _ => None,
         };
         let wanted = match found {
-            Some(found) => Wanted::Events(found),
+            Some(found) => Wanted::Events(Arc::clone(found)),
             None => {
                 let filter = || Arc::new(LogFilter::new(patterns, named));
                 Wanted::Channels(Arc::clone(reader.filter.get_or_insert_with(filter)))

@@ -194,7 +194,7 @@ impl EventStore {
         let ReadStage::Found(found) = &reader.stage else { return None };
         // Noted before the losses are looked at, so that later ones are unknown to the reader.
         reader.known = self.journal().known_losses(self.head());
-        let cursor = found.cursor_after(after)?;
+        let cursor = found.cursor_after(after);
         let gap = Gap {
             reason: GapReason::Evicted,
             requested: self.position(after).to_string(),

@@ -339,8 +339,7 @@ impl EventStore {
         }
         // Noted before the losses are looked at, so that the oldest event is not among them.
         let known = self.journal().known_losses(found.through());
-        // No reader has begun to read, so it is known what was found.
-        let cursor = found.cursor_after(target.after()).unwrap_or(target.after());
+        let cursor = found.cursor_after(target.after());
         let stage = ReadStage::Found(found);
         Progress::Found { cursor, reader: HistoryReader { stage, ..HistoryReader::knowing(known) } }
     }

@@ -66,8 +66,6 @@ pub enum NotInMemory {
     FellOff,
     /// Some are on disk alone: up to this one.
     OnDisk(Seq),
-    /// Which ones they are is not known any more: others needed the memory.
-    Revoked,
 }
 
 impl From<FellOff> for NotInMemory {

@@ -134,7 +134,7 @@ async fn events_that_leave_memory_after_they_were_found_are_no_more_and_no_fewer
             let (patterns, reader) = (subscription.patterns(), &mut resume.reader);
             let piece = match store.read(patterns, [].iter(), reader, &range) {
                 Ok(piece) => piece,
-                Err(lost @ (NotInMemory::FellOff | NotInMemory::Revoked)) => panic!("{lost:?}"),
+                Err(NotInMemory::FellOff) => panic!("nothing is lost"),
                 Err(NotInMemory::OnDisk(through)) => {
                     from_disk += 1;
                     let read = store.log_read(patterns, [].iter(), reader, &range, through);

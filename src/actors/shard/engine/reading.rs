@@ -6,7 +6,7 @@ use super::{disk_reading::NoPiece, engine::Engine};
 use crate::{
     actors::{payload::Payload, subscriber::Form},
     backend::{Piece, SeqRange},
-    core::{CloseReason, ConnectionMsg, Effect, NotInMemory},
+    core::{ConnectionMsg, Effect, NotInMemory},
     model::{Gap, GapReason, PollAnswer, Seq},
 };
 
@@ -103,7 +103,6 @@ impl Engine {
                 Ok(piece)
             }
             Err(NotInMemory::FellOff) => Err(NoPiece::FellOff),
-            Err(NotInMemory::Revoked) => Err(NoPiece::Ends(CloseReason::HistoryBusy)),
             Err(NotInMemory::OnDisk(through)) => {
                 self.begin_disk_read(index, range, through)?;
                 self.take_disk_read(index, range)
