@@ -14,6 +14,8 @@ use tokio::time::Instant;
 pub(super) struct GatherTime {
     max_ms: u64,
     now_ms: u64,
+    /// Periods in a row in which the thread was busy all the time.
+    busy_periods: u32,
     /// The beginning of the period under way, and how long the thread had been busy until then.
     began: Instant,
     busy: Duration,
@@ -22,7 +24,7 @@ pub(super) struct GatherTime {
 impl GatherTime {
     /// At first events do not wait; they never wait longer than `max_ms`.
     pub(super) fn new(max_ms: u64, now: Instant) -> Self {
-        Self { max_ms, now_ms: 0, began: now, busy: Duration::ZERO }
+        Self { max_ms, now_ms: 0, busy_periods: 0, began: now, busy: Duration::ZERO }
     }
 
     /// At the end of a period: how long events wait from now on, in milliseconds. `busy` is asked for how
@@ -41,8 +43,12 @@ impl GatherTime {
         (self.began, self.busy) = (now, busy);
         let step_ms = self.max_ms.div_ceil(STEPS);
         if share > BUSY {
-            self.now_ms = (self.now_ms + step_ms).min(self.max_ms);
+            self.busy_periods = self.busy_periods.saturating_add(1);
+            if self.busy_periods >= SUSTAINED {
+                self.now_ms = (self.now_ms + step_ms).min(self.max_ms);
+            }
         } else if share < RELAXED {
+            self.busy_periods = 0;
             // The thread may have slept for many periods.
             let periods = period.as_millis() as u64 / PERIOD.as_millis() as u64;
             self.now_ms = self.now_ms.saturating_sub(step_ms.saturating_mul(periods));
@@ -53,9 +59,11 @@ impl GatherTime {
 
 /// Once the thread has been idle for so long the load is over, and what has gathered is sent.
 pub(super) const IDLE: Duration = Duration::from_millis(5);
-/// How often the load is looked at: longer than a fan-out to ten thousand, so that a thread is not taken
-/// for busy because of a single one.
+/// How often the load is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
+/// Busy periods in a row after which events wait: together they are longer than a fan-out to some ten
+/// thousand, which would make the events of small channels beside it wait.
+const SUSTAINED: u32 = 4;
 /// The steps from no time to the longest.
 const STEPS: u64 = 4;
 /// The share of time above which events wait longer.
@@ -81,13 +89,30 @@ mod tests {
         loads.iter().map(&mut after).collect()
     }
 
+    /// The same behind so many busy periods that the next one counts.
+    fn times_when_busy(max_ms: u64, loads: &[u64]) -> Vec<u64> {
+        let before = [100; SUSTAINED as usize - 1];
+        let times = times(max_ms, &[&before[..], loads].concat());
+        assert_eq!(times[..before.len()], before.map(|_| 0), "they may be one large fan-out");
+        times[before.len()..].to_vec()
+    }
+
     #[test]
     fn it_grows_while_the_thread_is_busy_and_shrinks_as_it_gets_idle() {
-        assert_eq!(times(25, &[100, 95, 91, 99, 100]), [7, 14, 21, 25, 25], "to the limit");
+        assert_eq!(
+            times_when_busy(25, &[100, 95, 91, 99, 100]),
+            [7, 14, 21, 25, 25],
+            "to the limit"
+        );
         assert_eq!(times(25, &[50, 89, 90]), [0, 0, 0], "not for much load alone");
-        assert_eq!(times(25, &[100, 100, 80, 90, 76]), [7, 14, 14, 14, 14], "in between it stays");
-        assert_eq!(times(25, &[100, 100, 70, 70, 70]), [7, 14, 7, 0, 0]);
-        assert_eq!(times(2, &[100, 100, 100]), [1, 2, 2]);
+        assert_eq!(
+            times_when_busy(25, &[100, 100, 80, 90, 76]),
+            [7, 14, 14, 14, 14],
+            "in between it stays"
+        );
+        assert_eq!(times_when_busy(25, &[100, 100, 70, 70, 70]), [7, 14, 7, 0, 0]);
+        assert_eq!(times_when_busy(25, &[70, 100, 100, 100, 100]), [0, 0, 0, 0, 7], "in a row");
+        assert_eq!(times_when_busy(2, &[100, 100, 100]), [1, 2, 2]);
     }
 
     #[test]
@@ -103,7 +128,7 @@ mod tests {
         assert_eq!(time.end_period(early, || unreachable!()), None);
         let mut busy = Duration::ZERO;
         let mut now = start;
-        for _ in 0..4 {
+        for _ in 0..3 + SUSTAINED {
             (now, busy) = (now + PERIOD, busy + PERIOD);
             time.end_period(now, || busy);
         }
