@@ -127,4 +127,4 @@ async fn read_until(io: &mut DuplexStream, end: &[u8]) -> Vec<u8> {
 
 const PIPE_BYTES: usize = 4_096;
 /// Before each look for the first bytes of a stream.
-const SHARD_WAIT: Duration = Duration::from_millis(2);
+const SHARD_WAIT: Duration = Duration::from_micros(500);
