@@ -55,6 +55,13 @@ impl<'a> Picture<'a> {
 
     fn drawn(&self) -> String {
         let Chart { name, title, .. } = self.chart;
+        // As wide as the picture is, a title has about so many characters of the size that styles give it.
+        let characters = title.chars().count();
+        let smaller = if characters > TITLE_CHARACTERS {
+            format!(" style=\"font-size:{}px\"", 16 * TITLE_CHARACTERS / characters)
+        } else {
+            String::new()
+        };
         let (id, title) = (markup(name), markup(title));
         let height = BOTTOM + 46.0 + ROW * self.legend.len() as f64;
         let mut svg = format!(
@@ -68,7 +75,7 @@ impl<'a> Picture<'a> {
         let _ = writeln!(
             svg,
             "<rect class=\"back\" width=\"{WIDTH}\" height=\"{height}\" rx=\"6\"/>\n\
-             <text class=\"title\" x=\"{EDGE}\" y=\"26\">{title}</text>\n\
+             <text class=\"title\" x=\"{EDGE}\" y=\"26\"{smaller}>{title}</text>\n\
              <text x=\"{EDGE}\" y=\"48\">{}</text>",
             markup(&self.chart.y.in_words()),
         );
@@ -229,6 +236,8 @@ const ROW: f64 = 22.0;
 const SAMPLE: f64 = 30.0;
 /// Markers on a line.
 const MARKS: usize = 9;
+
+const TITLE_CHARACTERS: usize = 52;
 
 #[cfg(test)]
 mod tests {
