@@ -3,19 +3,21 @@
 /// Bytes of memory that the process has, shared libraries included; `None` where the system does
 /// not say.
 pub fn resident_bytes() -> Option<u64> {
-    memory_bytes(1)
+    memory_bytes("VmRSS:")
 }
 
 /// Bytes of its address space; `None` where the system does not say.
 pub(super) fn virtual_bytes() -> Option<u64> {
-    memory_bytes(0)
+    memory_bytes("VmSize:")
 }
 
-/// A field of `/proc/self/statm` (proc_pid_statm(5)), a file of the kernel's, which does not block.
-fn memory_bytes(field: usize) -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(field)?.parse().ok()?;
-    pages.checked_mul(rustix::param::page_size() as u64)
+/// A field of `/proc/self/status` (proc_pid_status(5)), a file of the kernel's, which does not block.
+/// `/proc/self/statm` counts in pages, and asking for their size by the auxiliary vector ends a
+/// process under valgrind.
+fn memory_bytes(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1_024)
 }
 
 #[cfg(test)]
