@@ -88,7 +88,8 @@ limits! {
         pub forgotten_max: u32 = 10_000,
         /// Rules for channels by pattern; a new channel is matched with each of them.
         pub rules_max: u32 = 100,
-        /// Events a second to one channel from all its publishers; past it 429. 0 is no limit.
+        /// Events a second to one channel from all its publishers together; further ones are rejected
+        /// with 429. 0 turns the limit off.
         pub events_per_s: u32 = 0,
         /// Events to one channel at once, above its rate.
         pub events_burst: u32 = 50_000,
@@ -264,7 +265,7 @@ limits! {
 }
 
 limits! {
-    /// Limits of one IPv4 address, or one /64 of IPv6; 0 is no limit.
+    /// Limits of one IPv4 address, or one /64 of IPv6. 0 turns a limit off.
     pub struct AddressLimits {
         /// Sockets on which requests are read and answered; past it new ones are refused for a
         /// while.
@@ -275,11 +276,11 @@ limits! {
         pub new_per_s: u32 = 200,
         /// New connections at once, above that rate.
         pub new_burst: u32 = 2_000,
-        /// Events a second from requests without a subject; past it 429.
+        /// Events a second from requests without a subject; further ones are rejected with 429.
         pub events_per_s: u32 = 10_000,
         /// Events at once, above that rate.
         pub events_burst: u32 = 50_000,
-        /// Channels a second that requests without a subject create; past it 429.
+        /// Channels a second that requests without a subject create; further ones are rejected with 429.
         pub channels_per_s: u32 = 200,
         /// New channels at once, above that rate.
         pub channels_burst: u32 = 10_000,
@@ -300,15 +301,15 @@ impl AddressLimits {
 }
 
 limits! {
-    /// Limits of all tokens with one subject together; 0 is no limit.
+    /// Limits of all tokens with one subject together. 0 turns a limit off.
     pub struct SubjectLimits {
         /// Streams and waiting polls; past it new ones are refused for a while.
         pub connections_max: u32 = 2_000,
-        /// Events a second; past it 429.
+        /// Events a second; further ones are rejected with 429.
         pub events_per_s: u32 = 10_000,
         /// Events at once, above that rate.
         pub events_burst: u32 = 50_000,
-        /// Channels a second that they create; past it 429.
+        /// Channels a second that they create; further ones are rejected with 429.
         pub channels_per_s: u32 = 200,
         /// New channels at once, above that rate.
         pub channels_burst: u32 = 10_000,

@@ -50,8 +50,8 @@ impl LogFormat {
 /// dropped and counted.
 ///
 /// # Errors
-/// If `level` is not a [`LogFilter`](super::LogFilter), there is no thread to write, or the process
-/// logs already.
+/// `level` cannot be parsed as a [`LogFilter`](super::LogFilter), the thread that writes cannot be
+/// started, or the process has initialized its logs before.
 pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), LogsError> {
     use tracing_subscriber::fmt::layer;
     use tracing_subscriber::prelude::*;

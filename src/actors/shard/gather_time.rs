@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(super) struct GatherTime {
     max_ms: u64,
     now_ms: u64,
-    /// Periods in a row in which the thread was busy all the time.
+    /// Periods in which the thread was busy all the time, since the last one in which it was relaxed.
     busy_periods: u32,
     /// The beginning of the period under way, and how long the thread had been busy until then.
     began: Instant,
@@ -61,8 +61,8 @@ impl GatherTime {
 pub(super) const IDLE: Duration = Duration::from_millis(5);
 /// How often the load is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
-/// Busy periods in a row after which events wait: together they are longer than a fan-out to some ten
-/// thousand, which would make the events of small channels beside it wait.
+/// Busy periods, without a relaxed one between them, after which events wait: together they are longer
+/// than one fan-out to tens of thousands, during which the events of small channels must not wait.
 const SUSTAINED: u32 = 4;
 /// The steps from no time to the longest.
 const STEPS: u64 = 4;
