@@ -161,19 +161,16 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChannelName, Draft, Epoch, NewEvent, Position};
+    use crate::model::{ChannelName, Epoch, NewEvent, Position};
 
     fn event(seq: u64, data: &str) -> Arc<Event> {
         let position = Position { epoch: Epoch::new(0, 1), seq: Seq(seq) };
-        Arc::new(Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: 0,
-            accepted_ms: 0,
-            channel: ChannelName::parse("c").expect("a name"),
-            kind: EventKind::Published,
-            frame: Draft::new(&NewEvent::message(data)).finish(position),
-        })
+        Arc::new(Event::published(
+            position,
+            &ChannelName::parse("c").expect("a name"),
+            0,
+            &NewEvent::message(data),
+        ))
     }
 
     #[test]

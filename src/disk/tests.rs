@@ -5,7 +5,7 @@ use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 use super::*;
 use crate::{
     core::IdempotencyKey,
-    model::{ChannelName, Draft, Epoch, Event, EventKind, EventType, NewEvent, Position, Seq},
+    model::{ChannelName, Epoch, Event, EventType, NewEvent, Position, Seq},
 };
 
 #[test]
@@ -318,15 +318,7 @@ fn event(seq: u64, channel: &str, data: &str) -> Arc<Event> {
         event_type: Some(EventType::parse("typed").expect("a type")),
         ..NewEvent::message(data)
     };
-    Arc::new(Event {
-        seq: position.seq,
-        epoch: position.epoch,
-        time_ms: 7,
-        accepted_ms: 7,
-        channel: ChannelName::parse(channel).expect("a name"),
-        kind: EventKind::Published,
-        frame: Draft::new(&new).finish(position),
-    })
+    Arc::new(Event::published(position, &ChannelName::parse(channel).expect("a name"), 7, &new))
 }
 
 fn key(scope: &str) -> IdempotencyKey {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     core::IdempotencyKey,
-    model::{ChannelName, Draft, Epoch, Event, EventKind, NewEvent, Position, Seq},
+    model::{ChannelName, Epoch, Event, EventKind, NewEvent, Position, Seq},
 };
 
 /// Of the machines of a test, since what a power cut takes is chance.
@@ -553,15 +553,8 @@ fn event(channel: &str, seq: u64, kind: EventKind) -> Event {
 
 fn event_of(channel: &str, seq: u64, kind: EventKind, data: String) -> Event {
     let position = Position { epoch: Epoch::new(1, 1), seq: Seq(seq) };
-    Event {
-        seq: position.seq,
-        epoch: position.epoch,
-        time_ms: 500,
-        accepted_ms: 500,
-        channel: ChannelName::parse(channel).expect("a name"),
-        kind,
-        frame: Draft::new(&NewEvent::message(data)).finish(position),
-    }
+    let channel = ChannelName::parse(channel).expect("a name");
+    Event { kind, ..Event::published(position, &channel, 500, &NewEvent::message(data)) }
 }
 
 /// One event a segment.

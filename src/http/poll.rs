@@ -127,19 +127,16 @@ const KEPT_BYTES_MAX: usize = 8 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChannelName, Draft, EnvelopeAnswers, Epoch, EventKind, NewEvent, Seq};
+    use crate::model::{ChannelName, EnvelopeAnswers, Epoch, NewEvent, Seq};
 
     fn event(seq: u64, data: &str) -> Arc<Event> {
         let position = Epoch::new(0, 10).at(Seq(seq));
-        Arc::new(Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: 0,
-            accepted_ms: 0,
-            channel: ChannelName::parse("a").expect("a name"),
-            kind: EventKind::Published,
-            frame: Draft::new(&NewEvent::message(data)).finish(position),
-        })
+        Arc::new(Event::published(
+            position,
+            &ChannelName::parse("a").expect("a name"),
+            0,
+            &NewEvent::message(data),
+        ))
     }
 
     fn answer(events: &[&Arc<Event>]) -> PollAnswer {

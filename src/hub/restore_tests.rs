@@ -222,15 +222,7 @@ fn write_log(rng: &mut Rng, path: &Path, limits: &Limits, policies: &ChannelPoli
 }
 
 fn event(epoch: Epoch, seq: Seq, channel: &ChannelName, at_ms: u64, data: &str) -> Event {
-    Event {
-        seq,
-        epoch,
-        time_ms: at_ms,
-        accepted_ms: at_ms,
-        channel: channel.clone(),
-        kind: EventKind::Published,
-        frame: Draft::new(&NewEvent::message(data)).finish(Position { epoch, seq }),
-    }
+    Event::published(Position { epoch, seq }, channel, at_ms, &NewEvent::message(data))
 }
 
 fn name(index: u32) -> ChannelName {

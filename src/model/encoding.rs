@@ -88,7 +88,7 @@ const TIME_PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChannelName, Draft, Epoch, EventKind, NewEvent, Position, Seq};
+    use crate::model::{ChannelName, Epoch, NewEvent, Position, Seq};
 
     #[test]
     fn an_event_of_any_type_is_a_plain_message_in_the_message_format() {
@@ -97,15 +97,7 @@ mod tests {
             event_type: Some(EventType::parse("paid").expect("a type")),
             ..NewEvent::message("x")
         };
-        let event = Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: 0,
-            accepted_ms: 0,
-            channel: ChannelName::parse("a").expect("a name"),
-            kind: EventKind::Published,
-            frame: Draft::new(&new).finish(position),
-        };
+        let event = Event::published(position, &ChannelName::parse("a").expect("a name"), 0, &new);
         let mut out = Vec::new();
         MessageEncoding.encode(&event, &mut out);
         assert_eq!(
@@ -118,15 +110,9 @@ mod tests {
     #[test]
     fn an_envelope_is_one_line_of_json_whatever_the_data() {
         let position = Position { epoch: Epoch::new(0, 10), seq: Seq(3) };
-        let event = Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: 1_767_323_045_678,
-            accepted_ms: 1_767_323_045_678,
-            channel: ChannelName::parse("a/\"b\"").expect("a name"),
-            kind: EventKind::Published,
-            frame: Draft::new(&NewEvent::message("x\n\"y\"\u{2028}")).finish(position),
-        };
+        let channel = ChannelName::parse("a/\"b\"").expect("a name");
+        let new = NewEvent::message("x\n\"y\"\u{2028}");
+        let event = Event::published(position, &channel, 1_767_323_045_678, &new);
         let mut out = Vec::new();
         EnvelopeEncoding.encode(&event, &mut out);
         let text = String::from_utf8(out).expect("UTF-8");

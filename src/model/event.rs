@@ -39,6 +39,25 @@ impl Event {
     /// in the deque.
     pub const OVERHEAD_BYTES: u64 = (size_of::<Self>() + 40) as u64;
 
+    /// A publisher's event, for tests.
+    #[cfg(test)]
+    pub(crate) fn published(
+        position: Position,
+        channel: &ChannelName,
+        at_ms: u64,
+        new: &super::NewEvent,
+    ) -> Self {
+        Self {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: at_ms,
+            accepted_ms: at_ms,
+            channel: channel.clone(),
+            kind: EventKind::Published,
+            frame: super::Draft::new(new).finish(position),
+        }
+    }
+
     /// The position a client has after it.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, seq: self.seq }

@@ -3,19 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{ChannelName, Draft, Epoch, EventKind, NewEvent, Position};
+use crate::model::{ChannelName, Epoch, NewEvent, Position};
 
 fn event(seq: u64, time_ms: u64, data: &str) -> Arc<Event> {
     let position = Position { epoch: Epoch::new(0, 1), seq: Seq(seq) };
-    Arc::new(Event {
-        seq: position.seq,
-        epoch: position.epoch,
+    Arc::new(Event::published(
+        position,
+        &ChannelName::parse("c").expect("a name"),
         time_ms,
-        accepted_ms: time_ms,
-        channel: ChannelName::parse("c").expect("a name"),
-        kind: EventKind::Published,
-        frame: Draft::new(&NewEvent::message(data)).finish(position),
-    })
+        &NewEvent::message(data),
+    ))
 }
 
 fn limits(events_max: u32, bytes_max: u64) -> HistoryLimits {
