@@ -16,8 +16,12 @@ need() {
 install_packages() {
   local sudo=
   [ "$(id -u)" -eq 0 ] || sudo=sudo
-  $sudo apt-get update -q
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qy --no-install-recommends "$@"
+  # One at a time: scripts run beside each other.
+  (
+    flock 9
+    $sudo apt-get update -q
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qy --no-install-recommends "$@"
+  ) 9>"$tools/.apt-lock"
 }
 
 # need_crate CRATE VERSION [ARGUMENT...]: a command from crates.io, compiled as fast as can be.
@@ -27,8 +31,8 @@ need_crate() {
   grep -qs "^\"$crate $version " "$tools/.crates.toml" && return
   CARGO_PROFILE_RELEASE_OPT_LEVEL="${OPT_LEVEL:-0}" CARGO_PROFILE_RELEASE_LTO=off \
     CARGO_PROFILE_RELEASE_DEBUG=false \
-    cargo install "$crate@$version" --locked "$@" --root "$tools" --target-dir "$tools/build"
-  rm -rf "$tools/build"
+    cargo install "$crate@$version" --locked "$@" --root "$tools" --target-dir "$tools/build-$crate"
+  rm -rf "$tools/build-$crate"
 }
 
 # link_tools ROOT: lets ROOT/target/tools lead to the tools.
