@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 
 use super::Problem;
 use crate::{
@@ -208,7 +208,7 @@ pub(super) fn channel_in_path(part: &str) -> Result<ChannelName, Problem> {
 
 /// The idempotency key, if there is one. With two it would be chance which of them counts.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all("idempotency-key").iter();
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     match (value.to_str(), values.next()) {
         (Ok(key), None) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key)),
@@ -274,6 +274,7 @@ const LONG_BYTES_MIN: usize = 9;
 /// Parameters of a stream's query that give its start or its token.
 pub(super) const STREAM_PARAMETERS: [&str; 5] =
     ["last", "last_event_id", "lastEventId", "lastEventID", "token"];
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest idempotency key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use prometheus_client::metrics::counter::Counter;
+use smallvec::SmallVec;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -241,8 +242,10 @@ impl Hub {
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],
     ) -> Vec<OwnedSemaphorePermit> {
-        let mut costs: Vec<(&Arc<ChannelEntry>, usize)> = Vec::new();
-        let mut sorted: Vec<_> = events.iter().map(|(entry, draft)| (entry, cost(draft))).collect();
+        // Most publishes are of one event, and allocate nothing here.
+        let mut costs: SmallVec<[(&Arc<ChannelEntry>, usize); 1]> = SmallVec::new();
+        let mut sorted: SmallVec<[_; 1]> =
+            events.iter().map(|(entry, draft)| (entry, cost(draft))).collect();
         sorted.sort_by_key(|(entry, _)| entry.id());
         for (entry, cost) in sorted {
             match costs.last_mut() {

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, io::Write as _};
 
 use bytes::Bytes;
+use memchr::memchr2;
 
 use super::{
     Epoch, EventType, NewEvent, Position, Seq,
@@ -196,7 +197,7 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let text = self.0.take()?;
-        match text.as_bytes().iter().position(|b| matches!(b, b'\n' | b'\r')) {
+        match memchr2(b'\n', b'\r', text.as_bytes()) {
             None => Some(text),
             Some(end) => {
                 let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 /// An incarnation of the log. Positions of another epoch say nothing about this one.
@@ -82,36 +83,63 @@ impl Position {
 
     /// Appends the token to `out`.
     pub fn write_to(self, out: &mut Vec<u8>) {
-        write_digits(self.epoch.0, 36, out);
-        out.push(b'-');
-        write_digits(self.seq.0, 10, out);
+        out.extend_from_slice(self.token().as_bytes());
+    }
+
+    fn token(self) -> Token {
+        let mut token = Token { bytes: [0; Self::BYTES_MAX], begin: Self::BYTES_MAX };
+        token.put_digits::<10>(self.seq.0);
+        token.put(b'-');
+        token.put_digits::<36>(self.epoch.0);
+        token
     }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut token = Vec::with_capacity(Self::BYTES_MAX);
-        self.write_to(&mut token);
-        f.write_str(std::str::from_utf8(&token).expect("only ASCII digits and letters"))
+        f.write_str(self.token().as_str())
     }
 }
 
-fn write_digits(mut value: u64, radix: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(value % radix) as usize];
-        value /= radix;
-        if value == 0 {
-            break;
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.token().as_str())
+    }
+}
+
+/// The text of a position, written from its end.
+struct Token {
+    bytes: [u8; Position::BYTES_MAX],
+    begin: usize,
+}
+
+impl Token {
+    fn put(&mut self, byte: u8) {
+        self.begin -= 1;
+        self.bytes[self.begin] = byte;
+    }
+
+    fn put_digits<const RADIX: u64>(&mut self, mut value: u64) {
+        loop {
+            self.put(b"0123456789abcdefghijklmnopqrstuvwxyz"[(value % RADIX) as usize]);
+            value /= RADIX;
+            if value == 0 {
+                break;
+            }
         }
     }
-    out.extend_from_slice(&digits[at..]);
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.begin..]
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(self.as_bytes()).expect("only ASCII digits and letters")
+    }
 }
 
-/// Reads what [`write_digits`] writes. Each number has one spelling, so that a token and its position are
-/// one-to-one.
+/// Reads what [`Token::put_digits`] writes. Each number has one spelling, so that a token and its
+/// position are one-to-one.
 fn read_digits(digits: &[u8], radix: u64) -> Option<u64> {
     if digits.is_empty() || digits.len() > 1 && digits[0] == b'0' {
         return None;

@@ -19,7 +19,7 @@ use crate::{
         params::{Query, channel_in_path, channel_name, idempotency_key},
     },
     hub::{BodyPermit, Publication, Published},
-    model::{ChannelName, EventType, NewEvent, RETRY_MS_MAX},
+    model::{ChannelName, EventType, NewEvent, Position, RETRY_MS_MAX},
 };
 
 /// A publish, which is authorized in up to two steps. Before the body is read it is authorized for
@@ -152,12 +152,12 @@ impl Unread {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer<'a> {
-    One { id: String, channel: &'a str },
-    Batch { accepted: usize, first_id: String, last_id: String },
+    One { id: Position, channel: &'a str },
+    Batch { accepted: usize, first_id: Position, last_id: Position },
 }
 
 fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Response {
-    let (first_id, last_id) = (published.first.to_string(), published.last.to_string());
+    let (first_id, last_id) = (published.first, published.last);
     let body = if is_batch {
         Json(Answer::Batch { accepted: published.events, first_id, last_id })
     } else {
