@@ -1,7 +1,6 @@
 //! `POST …/events`: one event, or a batch.
 
 use axum::{
-    Json,
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -158,12 +157,14 @@ enum Answer<'a> {
 
 fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Response {
     let (first_id, last_id) = (published.first, published.last);
-    let body = if is_batch {
-        Json(Answer::Batch { accepted: published.events, first_id, last_id })
+    let answer = if is_batch {
+        Answer::Batch { accepted: published.events, first_id, last_id }
     } else {
-        Json(Answer::One { id: last_id, channel: channel.as_str() })
+        Answer::One { id: last_id, channel: channel.as_str() }
     };
-    let mut response = (StatusCode::CREATED, body).into_response();
+    let body = serde_json::to_vec(&answer).expect("numbers and text are always JSON");
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    let mut response = (StatusCode::CREATED, content_type, body).into_response();
     if published.replayed {
         let yes = HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", yes);
