@@ -18,9 +18,8 @@ install_packages() {
   [ "$(id -u)" -eq 0 ] || sudo=sudo
   # One at a time: scripts run beside each other.
   (
-    flock 9
-    $sudo apt-get update -q
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qy --no-install-recommends "$@"
+    flock 9 && $sudo apt-get update -q &&
+      DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qy --no-install-recommends "$@"
   ) 9>"$tools/.apt-lock"
 }
 

@@ -242,7 +242,7 @@ impl Hub {
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],
     ) -> Vec<OwnedSemaphorePermit> {
-        // Most publishes are of one event, and allocate nothing here.
+        // Most publishes are of one event, whose cost needs no allocation.
         let mut costs: SmallVec<[(&Arc<ChannelEntry>, usize); 1]> = SmallVec::new();
         let mut sorted: SmallVec<[_; 1]> =
             events.iter().map(|(entry, draft)| (entry, cost(draft))).collect();

@@ -87,7 +87,7 @@ impl Position {
     }
 
     fn token(self) -> Token {
-        let mut token = Token { bytes: [0; Self::BYTES_MAX], begin: Self::BYTES_MAX };
+        let mut token = Token { bytes: [0; Token::BYTES_MAX], begin: Token::BYTES_MAX };
         token.put_digits::<10>(self.seq.0);
         token.put(b'-');
         token.put_digits::<36>(self.epoch.0);
@@ -109,11 +109,14 @@ impl Serialize for Position {
 
 /// The text of a position, written from its end.
 struct Token {
-    bytes: [u8; Position::BYTES_MAX],
+    bytes: [u8; Self::BYTES_MAX],
     begin: usize,
 }
 
 impl Token {
+    /// Digits of the largest seq and epoch, and the dash.
+    const BYTES_MAX: usize = 20 + 1 + 13;
+
     fn put(&mut self, byte: u8) {
         self.begin -= 1;
         self.bytes[self.begin] = byte;
