@@ -61,13 +61,14 @@ impl PendingAppend {
             if index == 0 {
                 first_nonce = nonce;
             }
-            match channels.iter_mut().find(|(name, _)| name == entry.name()) {
-                Some((_, last)) => *last = index,
-                None => channels.push((entry.name().clone(), index)),
+            let channel = channels.iter().position(|name| name == entry.name());
+            let channel = channel.unwrap_or(channels.len());
+            if channel == channels.len() {
+                channels.push(entry.name().clone());
             }
             let encoded = Entry::encode(nonce, kind, now.wall_ms, entry.name(), draft);
             bytes += encoded.len();
-            entries.push(Bytes::from(encoded));
+            entries.push((channel, Bytes::from(encoded)));
         }
         Self {
             new: NewEntries { key, kind, channels, entries },

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::error::RedisError;
-use crate::model::{ChannelName, Draft, EventKind};
+use crate::model::{ChannelName, Draft, EventKind, Seq};
 
 /// The format that this version writes. A hub that reads a newer format stops following, and skips
 /// nothing.
@@ -20,6 +20,9 @@ pub struct Entry {
     pub nonce: Nonce,
     /// The nonce of the entry before it in its epoch; none for the first.
     pub previous: Option<Nonce>,
+    /// Its channel has no event between this seq and its own. None if a hub of an earlier version wrote
+    /// it.
+    pub channel_before: Option<Seq>,
     /// A publisher's, or the hub's.
     pub kind: EventKind,
     /// When it was accepted by the wall clock of its hub, in milliseconds since 1970.
@@ -57,8 +60,8 @@ impl Entry {
         bytes
     }
 
-    /// Reads the entry that is `seq` in the stream; [`previous`](Self::previous) is another field
-    /// of the stream's entry.
+    /// Reads the entry that is `seq` in the stream; [`previous`](Self::previous) and
+    /// [`channel_before`](Self::channel_before) are in another field of the stream's entry.
     pub(super) fn decode(seq: u64, bytes: &Bytes) -> Result<Self, RedisError> {
         match bytes.first() {
             Some(&FORMAT) => {}
@@ -84,6 +87,7 @@ impl Entry {
         Some(Self {
             nonce: head[1..9].try_into().ok()?,
             previous: None,
+            channel_before: None,
             kind,
             time_ms: u64::from_le_bytes(head[10..18].try_into().ok()?),
             channel: ChannelName::parse(std::str::from_utf8(name).ok()?).ok()?,
@@ -99,7 +103,7 @@ const HEAD_BYTES: usize = 1 + 8 + 1 + 8 + 2 + 4 + 2;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, EventType, NewEvent, Position, Seq};
+    use crate::model::{Epoch, EventType, NewEvent, Position};
 
     fn encoded() -> Vec<u8> {
         let event = NewEvent {

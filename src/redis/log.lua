@@ -76,7 +76,7 @@ if op == 'probe' then
     {'HSET', meta, 'format', '1'}, {'HDEL', meta, 'probe'}, {'HLEN', meta}, {'TIME'}, {'XLEN', meta},
     {'XADD', meta, '0-0', 'e', ''}, {'XTRIM', meta, 'MAXLEN', '1'}, {'RPUSH', meta, ''},
     {'LPOP', meta}, {'LINDEX', meta, '0'}, {'XREVRANGE', meta, '+', '-', 'COUNT', '1'},
-    {'ZADD', meta, '0', ''}, {'ZCARD', meta}, {'ZPOPMIN', meta}
+    {'ZADD', meta, '0', ''}, {'ZSCORE', meta, ''}, {'ZCARD', meta}, {'ZPOPMIN', meta}
   }
   for _, command in ipairs(commands) do
     if is_denied(unpack(command)) then return command[1] end
@@ -88,8 +88,8 @@ if op == 'probe' then
 end
 
 -- append EPOCH SEQ NONCE EVENTS_MAX BYTES_MAX AGE_MS KEYS_MS KEYS_MAX CLOSED_MS CLOSED_MAX QUIET_MAX COUNT, and
--- for each submission: SCOPE FINGERPRINT KIND, the number of channels and these, each with the index of its last
--- entry, from 0, the number of entries and these.
+-- for each submission: SCOPE FINGERPRINT KIND, the number of channels and these, the number of entries and these,
+-- each behind the number of its channel, from 0.
 if not epoch then return {'lost'} end
 if epoch ~= ARGV[2] then return {'epoch', epoch} end
 local known = tonumber(ARGV[3])
@@ -117,6 +117,16 @@ for at = 1, 5 do sums[at] = tonumber(sums[at] or '0') end
 local total, removed, marked, marked_ms, last_ms = unpack(sums)
 local before, before_total = last, total
 local newest = redis.call('HGET', meta, 'nonce') or ''
+-- What hubs of an earlier version have appended may be of any channel.
+if indexed ~= last then unindexed = last end
+-- The newest seqs of channels that this append has entries of.
+local newest_of = {}
+
+-- The newest seq of a channel; a later one if the index does not know it.
+local function newest_seq(channel)
+  if newest_of[channel] then return newest_of[channel] end
+  return math.max(tonumber(redis.call('ZSCORE', index, channel) or '0'), unindexed)
+end
 
 -- The value of a name in a table, if it has not expired: values begin with their time and a colon.
 local function look_up(values, name, keep)
@@ -172,14 +182,13 @@ end
 local at = 14
 local outcomes = {}
 local has_written = false
-local newest_of = {}
 for s = 1, tonumber(ARGV[13]) do
   local scope, sent, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local channels = tonumber(ARGV[at + 3])
   local first_channel = at + 4
-  local entries_at = first_channel + 2 * channels
+  local entries_at = first_channel + channels
   local entries = tonumber(ARGV[entries_at])
-  at = entries_at + 1 + entries
+  at = entries_at + 1 + 2 * entries
   local outcome
   if scope ~= '' then
     local known_key = look_up(keys, scope, keep_keys)
@@ -194,8 +203,8 @@ for s = 1, tonumber(ARGV[13]) do
   end
   if not outcome then
     for c = 0, channels - 1 do
-      if look_up(closed, ARGV[first_channel + 2 * c], keep_closed) then
-        outcome = {'closed', ARGV[first_channel + 2 * c]}
+      if look_up(closed, ARGV[first_channel + c], keep_closed) then
+        outcome = {'closed', ARGV[first_channel + c]}
         break
       end
     end
@@ -203,10 +212,14 @@ for s = 1, tonumber(ARGV[13]) do
   if not outcome then
     local from = last + 1
     for e = 1, entries do
-      local entry = ARGV[entries_at + e]
+      local channel = ARGV[first_channel + tonumber(ARGV[entries_at + 2 * e - 1])]
+      local entry = ARGV[entries_at + 2 * e]
+      -- How far behind is the entry before of the same channel. It is in the name of a field, since hubs of an
+      -- earlier version take no further field, and do not look at names.
+      local link = 'p' .. text(last + 1 - newest_seq(channel))
       -- The server checks its memory before the first write of a script alone.
       local add = has_written and redis.call or redis.pcall
-      local added = add('XADD', log, id(last + 1), 'e', entry, 'p', newest)
+      local added = add('XADD', log, id(last + 1), 'e', entry, link, newest)
       if type(added) == 'table' then
         if string.sub(added.err, 1, 3) ~= 'OOM' then return added end
         outcome = {'full'}
@@ -214,15 +227,13 @@ for s = 1, tonumber(ARGV[13]) do
       end
       has_written = true
       last, newest, total = last + 1, string.sub(entry, 2, 9), total + #entry
+      newest_of[channel] = last
     end
     if not outcome then
       if scope ~= '' and keys_max > 0 then
         remember(keys, keys_order, scope, sent .. text(from) .. ':' .. entries)
       end
       if kind == 'c' then remember(closed, closed_order, ARGV[first_channel], text(last)) end
-      for c = 0, channels - 1 do
-        newest_of[ARGV[first_channel + 2 * c]] = from + tonumber(ARGV[first_channel + 2 * c + 1])
-      end
       outcome = {'taken', text(from), tostring(entries)}
     end
   end
@@ -237,8 +248,6 @@ if has_written then
     redis.call('RPUSH', marks, text(before) .. ':' .. text(before_total) .. ':' .. text(last_ms))
     marked, marked_ms = before_total, last_ms
   end
-  -- What others have appended may be of any channel.
-  if indexed ~= before then unindexed = before end
   for channel, seq in pairs(newest_of) do redis.call('ZADD', index, text(seq), channel) end
   redis.call(
     'HSET', meta, 'last', text(last), 'nonce', newest, 'total', text(total), 'last_ms', text(now),

@@ -18,10 +18,10 @@ pub struct NewEntries {
     pub key: Option<IdempotencyKey>,
     /// What they are; a closing event is alone.
     pub kind: EventKind,
-    /// Their channels, each once, with the index of its last entry.
-    pub channels: Vec<(ChannelName, usize)>,
-    /// The entries, encoded.
-    pub entries: Vec<Bytes>,
+    /// Their channels, each once.
+    pub channels: Vec<ChannelName>,
+    /// The entries, encoded, each with the index of its channel.
+    pub entries: Vec<(usize, Bytes)>,
 }
 
 impl Default for NewEntries {
@@ -131,12 +131,12 @@ pub(super) fn write_append(
             EventKind::Closed => "c",
         });
         command.number(submission.channels.len() as u64);
-        for (channel, last) in &submission.channels {
-            command.part(Bytes::copy_from_slice(channel.as_str().as_bytes())).number(*last as u64);
+        for channel in &submission.channels {
+            command.part(Bytes::copy_from_slice(channel.as_str().as_bytes()));
         }
         command.number(submission.entries.len() as u64);
-        for entry in &submission.entries {
-            command.part(entry.clone());
+        for (channel, entry) in &submission.entries {
+            command.number(*channel as u64).part(entry.clone());
         }
     }
 }

@@ -379,10 +379,12 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
     let Some([_, Reply::Bulk(entry), rest @ ..]) = fields.array() else { return Err(foreign()) };
     let mut entry = Entry::decode(seq, entry)?;
-    let [_, previous] = rest else {
+    let [link, previous] = rest else {
         return Err(if rest.is_empty() { RedisError::EarlierFormat { seq } } else { foreign() });
     };
     entry.previous = previous.bytes().and_then(|nonce| nonce.try_into().ok());
+    let behind = link.text().and_then(|name| name.strip_prefix('p')?.parse().ok());
+    entry.channel_before = behind.and_then(|behind| seq.checked_sub(behind)).map(Seq);
     Ok((Seq(seq), entry))
 }
 
@@ -413,11 +415,36 @@ mod tests {
         Reply::Array(vec![text(format!("{seq}-0")), Reply::Array(fields)])
     }
 
+    /// An entry with other fields.
+    fn changed(seq: u64, change: impl FnOnce(&mut Vec<Reply>)) -> Reply {
+        let Reply::Array(mut whole) = entry(seq, FORMAT) else { unreachable!() };
+        let mut fields = whole[1].array().expect("fields").to_vec();
+        change(&mut fields);
+        whole[1] = Reply::Array(fields);
+        Reply::Array(vec![Reply::Array(whole)])
+    }
+
+    #[test]
+    fn an_entry_says_how_far_behind_the_one_before_of_its_channel_is() {
+        for (name, before) in [
+            ("p1", Some(Seq(6))),
+            ("p7", Some(Seq::ZERO)),
+            ("p8", None),
+            ("p-1", None),
+            ("p1.5", None),
+            // As hubs of an earlier version write it.
+            ("p", None),
+        ] {
+            let page = changed(7, |fields| fields[2] = Reply::Bulk(name.into()));
+            let read = read_entries(&page).expect("an entry");
+            assert_eq!(read[0].1.channel_before, before, "{name}");
+        }
+    }
+
     #[test]
     fn an_entry_without_a_link_is_of_the_earlier_format() {
-        let Reply::Array(mut whole) = entry(7, FORMAT) else { unreachable!() };
-        whole[1] = Reply::Array(whole[1].array().expect("fields")[..2].to_vec());
-        let error = read_entries(&Reply::Array(vec![Reply::Array(whole)])).expect_err("no link");
+        let page = changed(7, |fields| fields.truncate(2));
+        let error = read_entries(&page).expect_err("no link");
         assert!(matches!(error, RedisError::EarlierFormat { seq: 7 }), "{error}");
         assert!(error.is_permanent() && error.ends_following());
     }

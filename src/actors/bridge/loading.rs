@@ -101,11 +101,11 @@ impl Loader {
             return Ok(None);
         }
         let before_first = state.first.map_or(state.last, |first| Seq(first.0 - 1));
-        self.reset(log, epoch, before_first).await?;
+        let newest = self.reset(log, epoch, before_first).await?;
         let mut fence = Fence { epoch, seq: before_first, nonce: None };
         let mut count = PAGE_EVENTS_MIN;
         // The tail reads what other hubs append meanwhile: they may never stop.
-        while fence.seq < state.last {
+        while fence.seq < state.last.max(newest) {
             let entries = log.read(fence.seq, count).await?;
             if entries.is_empty() {
                 break;
@@ -121,7 +121,14 @@ impl Loader {
                     }
                 }
                 fence = Fence { epoch, seq, nonce: Some(entry.nonce) };
+                let before = entry.channel_before;
                 let (entry, event) = self.event(epoch, seq, entry, true);
+                // The first of its channel that the log keeps says which one was before it.
+                if let Some(before) = before
+                    && entry.events().last_seq() <= before_first
+                {
+                    self.store.begin_after(&entry, before.min(before_first));
+                }
                 let (kind, closed_ms) = (event.kind, event.accepted_ms);
                 self.store.append(&entry, &Arc::new(event));
                 self.store.commit(seq);
@@ -156,18 +163,20 @@ impl Loader {
     }
 
     /// Empties the store. Of a log that was trimmed up to `trimmed`, a channel has lost nothing behind
-    /// its newest event. A channel that has newer events than that may have lost any before.
+    /// its newest event. A channel that has newer events than that may have lost any before, as long as
+    /// the first of these is not read. Returns the newest event of any channel.
     async fn reset(
         &self,
         log: &mut RedisLog,
         epoch: Epoch,
         trimmed: Seq,
-    ) -> Result<(), RedisError> {
+    ) -> Result<Seq, RedisError> {
         let mut named = log.channels().await?;
+        let newest = named.last().map_or(Seq::ZERO, |(_, seq)| *seq);
         // Asked for after them: it covers those that were dropped from the index meanwhile.
         let Some(others) = log.state(Seq::ZERO).await?.unindexed else {
             self.store.reset(epoch, LostThrough::any(trimmed), trimmed);
-            return Ok(());
+            return Ok(newest);
         };
         let kept = named.split_off(named.partition_point(|(_, newest)| *newest <= trimmed));
         // Hubs of an earlier version may have appended further events of these, up to `others`.
@@ -179,7 +188,7 @@ impl Loader {
             let entry = directory.find_or_create_always(&channel, now_ms);
             self.store.begin_after(&entry, trimmed);
         }
-        Ok(())
+        Ok(newest)
     }
 
     /// Whether a channel that was closed at `closed_ms` is still closed.
@@ -249,6 +258,7 @@ mod tests {
         let entry = |_: usize| Entry {
             nonce: [0; 8],
             previous: None,
+            channel_before: None,
             kind: EventKind::Published,
             time_ms: 0,
             channel: ChannelName::parse("a").expect("a name"),

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use visnyk_loadtest::RedisServer;
 
 use super::hubs::{hub_on, publish_when_back};
-use crate::support::{PATIENCE, TestHub};
+use crate::support::{PATIENCE, TestHub, ndjson, seq, with_seq};
 
 const SETTINGS: [(&str, &str); 2] =
     [("backend.events_max", "100"), ("backend.batch_events_max", "100")];
@@ -75,22 +75,122 @@ async fn a_hub_that_starts_tells_a_gap_for_channels_that_have_lost_events_alone(
     }
 }
 
+/// What was published: a few channels have many of the events, and others few.
+struct Mixed {
+    newest: String,
+    /// The seqs of the events, and their channels.
+    events: Vec<(u64, String)>,
+}
+
+impl Mixed {
+    /// Publishes in batches, each with events of several channels.
+    async fn publish(hub: &TestHub, rng: &mut fastrand::Rng) -> Self {
+        let mut mixed = Self { newest: String::new(), events: Vec::new() };
+        for _ in 0..60 {
+            let pick = |rng: &mut fastrand::Rng| (0..3).map(|_| rng.usize(..30)).min();
+            let channels: Vec<String> = (0..rng.usize(2..=20))
+                .map(|_| format!("c{}", pick(rng).expect("three")))
+                .collect();
+            let lines = ndjson(channels.iter().map(|channel| (Some(channel.as_str()), "x")));
+            let json = [("Content-Type", "application/x-ndjson")];
+            let batch = hub.request("POST", "/v1/events", &json, &lines).await;
+            assert_eq!(batch.status(), 201, "{}", batch.body);
+            mixed.newest = batch.json()["last_id"].as_str().expect("a position").to_owned();
+            let first = seq(&mixed.newest) + 1 - channels.len() as u64;
+            mixed.events.extend((first..).zip(channels));
+        }
+        mixed
+    }
+
+    /// Whether an event of a channel between two positions is not there any more.
+    fn has_lost(&self, channel: &str, after: u64, first_kept: u64) -> bool {
+        let mut removed = self.events.iter().filter(|(seq, _)| (after + 1..first_kept).contains(seq));
+        removed.any(|(_, other)| other == channel)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_is_sent_where_an_event_of_the_channel_was_removed_and_nowhere_else() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &SETTINGS).await;
+    let mut rng = fastrand::Rng::with_seed(54);
+    let mixed = Mixed::publish(&hub, &mut rng).await;
+    let kept = server.command(&["XRANGE", "{visnyk}:log", "-", "+", "COUNT", "1"]);
+    let id = kept.lines().find_map(|line| line.strip_suffix("-0")).expect("an entry");
+    let first_kept: u64 = id.parse().expect("a seq");
+    let started = hub_on(&server, &SETTINGS).await;
+    let (oldest, mut gaps) = (mixed.events[0].0, 0);
+    for channel in (0..31).map(|number| format!("c{number}")) {
+        let mut positions = vec![first_kept - 2, first_kept - 1, first_kept];
+        positions.extend((0..6).map(|_| rng.u64(oldest..first_kept)));
+        // At the events of the channel, and right before them.
+        let own = mixed.events.iter().filter(|(seq, of)| *of == channel && *seq < first_kept);
+        positions.extend(own.rev().take(3).flat_map(|(seq, _)| [*seq - 1, *seq]));
+        for after in positions {
+            let is_lost = mixed.has_lost(&channel, after, first_kept);
+            let expected = if is_lost { "evicted".into() } else { Value::Null };
+            let from = with_seq(&mixed.newest, after);
+            let sent = gap(&started, &format!("channel={channel}"), &from).await;
+            assert_eq!(sent, expected, "{channel} from {from}, of a log from {first_kept}");
+            gaps += usize::from(is_lost);
+        }
+    }
+    assert!(gaps > 20, "{gaps}");
+}
+
+/// Appends an event as a hub of an earlier version does, which knows of no index: one like the newest, to another channel.
+const APPEND_AS_BEFORE: &str = "
+    local log, meta = '{visnyk}:log', '{visnyk}:meta'
+    local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    local last = string.format('%.0f', tonumber(redis.call('HGET', meta, 'last')) + 1)
+    local entry = string.gsub(newest[2][2], 'quiet', 'other')
+    entry = string.sub(entry, 1, 1) .. 'earlier!' .. string.sub(entry, 10)
+    redis.call('XADD', log, last .. '-0', 'e', entry, 'p', redis.call('HGET', meta, 'nonce'))
+    redis.call('HSET', meta, 'last', last, 'nonce', 'earlier!')
+    return 'done'";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_of_an_earlier_version_leaves_open_what_was_before_it() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &SETTINGS).await;
+    let other = hub.publish("other", "1").await;
+    let after = hub.publish("after", "1").await;
+    flood(&hub).await;
+    hub.publish("quiet", "1").await;
+    assert!(server.command(&["EVAL", APPEND_AS_BEFORE, "0"]).contains("done"));
+    let deadline = Instant::now() + PATIENCE;
+    while hub.retained("channel=other", "earliest").await != ["1", "1"] {
+        assert!(Instant::now() < deadline, "{}", hub.stderr());
+    }
+    hub.publish("after", "2").await;
+    let next = hub.publish("after", "3").await;
+    let started = hub_on(&server, &SETTINGS).await;
+    for (query, from, expected) in [
+        // It is not known, though nothing is missing.
+        ("channel=other", &other, "evicted".into()),
+        ("channel=after", &after, "evicted".into()),
+        ("channel=quiet", &other, Value::Null),
+        ("channel=after", &next, Value::Null),
+    ] {
+        assert_eq!(gap(&started, query, from).await, expected, "{query} from {from}");
+    }
+    // An entry of this version is known to be the next of its channel.
+    flood(&hub).await;
+    hub.publish("after", "4").await;
+    hub.publish("other", "2").await;
+    let started = hub_on(&server, &SETTINGS).await;
+    assert_eq!(gap(&started, "channel=after", &next).await, Value::Null);
+    assert_eq!(gap(&started, "channel=after", &after).await, "evicted");
+    assert_eq!(gap(&started, "channel=other", &after).await, "evicted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_hub_of_an_earlier_version_appends_may_be_of_any_channel() {
     let server = RedisServer::start(&[]);
     let hub = hub_on(&server, &SETTINGS).await;
     let twice = hub.publish("twice", "1").await;
     let quiet = hub.publish("quiet", "1").await;
-    // As one that knows of no index.
-    let script = "
-        local log, meta = '{visnyk}:log', '{visnyk}:meta'
-        local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-        local last = string.format('%.0f', tonumber(redis.call('HGET', meta, 'last')) + 1)
-        local entry = string.gsub(newest[2][2], 'quiet', 'other')
-        entry = string.sub(entry, 1, 1) .. 'earlier!' .. string.sub(entry, 10)
-        redis.call('XADD', log, last .. '-0', 'e', entry, 'p', redis.call('HGET', meta, 'nonce'))
-        redis.call('HSET', meta, 'last', last, 'nonce', 'earlier!')
-        return 'done'";
+    let script = APPEND_AS_BEFORE;
     assert!(server.command(&["EVAL", script, "0"]).contains("done"));
     // To a channel that the index has with an event of before.
     let again = script.replace("'quiet', 'other'", "'other', 'twice'");
