@@ -112,7 +112,8 @@ impl RedisError {
         }
     }
 
-    pub(super) fn timed_out(after: Duration) -> Self {
+    /// No answer came within a time.
+    pub(crate) fn timed_out(after: Duration) -> Self {
         let text = format!("no answer within {} ms", after.as_millis());
         Self::Broken(io::Error::new(io::ErrorKind::TimedOut, text))
     }

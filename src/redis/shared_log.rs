@@ -93,6 +93,12 @@ impl RedisLog {
         &self.run
     }
 
+    /// Fails if the server has become a replica, which does not end its connections.
+    pub async fn check_role(&mut self) -> Result<(), RedisError> {
+        let reply = self.connection.call(&[b"INFO", b"replication"], COMMAND_TIME_MAX).await?;
+        check_role(reply.text().ok_or(NO_INFO)?)
+    }
+
     /// The state of the log, with the nonce of the entry at `seq`.
     pub async fn state(&mut self, seq: Seq) -> Result<LogState, RedisError> {
         let mut command = self.command();
@@ -319,10 +325,8 @@ pub(super) async fn check_server(
     options: &RedisOptions,
 ) -> Result<Run, RedisError> {
     let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
-    let info = reply.text().ok_or(RedisError::Unexpected("the server's information"))?;
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-    };
+    let info = reply.text().ok_or(NO_INFO)?;
+    let field = |name| field(info, name);
     let version = field("redis_version").unwrap_or("0");
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     if major < VERSION_MIN {
@@ -346,16 +350,26 @@ pub(super) async fn check_server(
             false => "the server is not a node of a cluster: give its address as redis://".to_owned(),
         }));
     }
-    if field("role").is_some_and(|role| role != "master") {
-        // The error that a write would get: another server is to become the master, so it is not
-        // permanent.
-        return Err(RedisError::Refused("READONLY the server is a replica".to_owned()));
-    }
+    check_role(info)?;
     field("run_id").filter(|run| !run.is_empty()).map(Arc::from).ok_or_else(|| {
         RedisError::Unsuitable(
             "INFO has no run_id, by which the hub notices that the server was restarted".to_owned(),
         )
     })
+}
+
+/// Refuses a replica with the error that a write would get: another server is to become the master, so
+/// it is not permanent.
+fn check_role(info: &str) -> Result<(), RedisError> {
+    match field(info, "role") {
+        Some("master") | None => Ok(()),
+        Some(_) => Err(RedisError::Refused("READONLY the server is a replica".to_owned())),
+    }
+}
+
+/// A field of the server's information.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// Decodes entries up to the first unreadable one; an error only if that is the first.
@@ -392,6 +406,7 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
 const CLOSED_COUNT: &str = "1000";
 /// Channels of one page of [`RedisLog::channels`].
 const CHANNELS_PAGE: usize = 1_000;
+const NO_INFO: RedisError = RedisError::Unexpected("the server's information");
 const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
 /// XTRIM MINID, TIME in scripts, and effect replication.
 const VERSION_MIN: u32 = 7;

@@ -3,13 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     arguments::BridgeArguments,
     backoff::Backoff,
     loading::{Loader, PAGE_EVENTS_MIN, next_count},
-    times::{FOLLOW_ANSWER_MAX, FOLLOW_WAIT},
+    times::{CHECK_INTERVAL, CHECK_TIME_MAX, FOLLOW_ANSWER_MAX, FOLLOW_WAIT},
 };
 use crate::{
     actors::{committer::Prepared, seen::Seen, shared_stage::SharedStage, submission::cost},
@@ -67,7 +67,7 @@ impl Tail {
             // refused.
             return self.end_connections().await;
         }
-        let (mut backoff, mut logged) = (Backoff::default(), String::new());
+        let (mut backoff, mut logged) = (Backoff::default(), Vec::new());
         loop {
             let error = match RedisLog::connect(&self.stage.options.redis).await {
                 Ok(mut log) => self.follow(&mut log, &mut backoff).await,
@@ -78,10 +78,14 @@ impl Tail {
             }
             self.stage.metrics.count_disconnect();
             self.stage.following.go_away();
-            // Log the first error of an outage, and each permanent one that is new.
+            if !backoff.has_failed() {
+                logged.clear();
+            }
+            // Log each error of an outage once: the first may be that the connection broke, and the
+            // next one says why there is no other.
             let text = error.to_string();
-            if !backoff.has_failed() || error.is_permanent() && text != logged {
-                logged = text;
+            if !logged.contains(&text) && logged.len() < LOGGED_MAX {
+                logged.push(text);
                 tracing::warn!(
                     backend = %self.stage.options.redis.address,
                     error = &error as &dyn std::error::Error,
@@ -122,44 +126,53 @@ impl Tail {
     async fn follow(&self, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
         let mut count = PAGE_EVENTS_MIN;
         let mut next = Next::Check;
+        let mut checked = Instant::now();
         loop {
             if next != Next::Read {
                 let is_discontinuous = next == Next::Reload;
                 if let Err(error) = self.check(log, is_discontinuous).await {
                     return error;
                 }
-                if backoff.has_failed() {
-                    tracing::info!("following the shared log again");
-                    backoff.reset();
-                }
                 self.stage.following.resume();
+                checked = Instant::now();
             }
             // There is one once the log was checked.
             let Some(fence) = self.stage.following.fence() else {
                 return RedisError::Unexpected("the state of the log");
             };
-            next = match log.follow(fence.seq, count, FOLLOW_WAIT, FOLLOW_ANSWER_MAX).await {
-                Ok(entries) if entries.is_empty() => Next::Check,
-                Ok(entries) => {
-                    count = next_count(&entries, count);
-                    match self.show(fence, entries).await {
-                        true => Next::Read,
-                        false => Next::Reload,
-                    }
-                }
+            let entries = match log.follow(fence.seq, count, FOLLOW_WAIT, FOLLOW_ANSWER_MAX).await {
+                Ok(entries) => entries,
                 Err(error) => return error,
+            };
+            // Not once the log was checked: a server may answer that and refuse to be read, so attempts would
+            // follow each other without growing pauses.
+            if backoff.has_failed() {
+                tracing::info!("following the shared log again");
+                backoff.reset();
+            }
+            next = if entries.is_empty() {
+                Next::Check
+            } else {
+                count = next_count(&entries, count);
+                match self.show(fence, entries).await {
+                    true if checked.elapsed() < CHECK_INTERVAL => Next::Read,
+                    true => Next::Check,
+                    false => Next::Reload,
+                }
             };
         }
     }
 
-    /// Compares the log with what this hub has shown. Reloads it if they differ, or if the last
-    /// page was not continuous (`is_discontinuous`).
-    async fn check(&self, log: &mut RedisLog, is_discontinuous: bool) -> Result<(), RedisError> {
-        // If the previous load failed, load again; clients may have received what it loaded.
-        let is_loaded = self.stage.following.fence().is_some();
-        let seen = self.stage.seen();
+    /// Compares the log with what this hub has shown, and vouches for it if the server was restarted and
+    /// it is whole.
+    async fn look(
+        &self,
+        log: &mut RedisLog,
+        seen: &Seen,
+    ) -> Result<(LogState, Continuity), RedisError> {
+        log.check_role().await?;
         let state = log.state(seen.fence.seq).await?;
-        let continuity = continuity(&state, &seen);
+        let continuity = continuity(&state, seen);
         if continuity == Continuity::Whole && !state.is_vouched {
             match log.vouch(seen.fence.epoch).await {
                 // A server that takes no writes for now can be followed. The next check tries
@@ -173,6 +186,19 @@ impl Tail {
                 vouched => vouched?,
             }
         }
+        Ok((state, continuity))
+    }
+
+    /// Compares the log with what this hub has shown. Reloads it if they differ, or if the last
+    /// page was not continuous (`is_discontinuous`).
+    async fn check(&self, log: &mut RedisLog, is_discontinuous: bool) -> Result<(), RedisError> {
+        // If the previous load failed, load again; clients may have received what it loaded.
+        let is_loaded = self.stage.following.fence().is_some();
+        let seen = self.stage.seen();
+        let (state, continuity) = match timeout(CHECK_TIME_MAX, self.look(log, &seen)).await {
+            Ok(looked) => looked?,
+            Err(_) => return Err(RedisError::timed_out(CHECK_TIME_MAX)),
+        };
         match continuity {
             Continuity::Whole if is_loaded && !is_discontinuous => {
                 self.stage.set_followed_run(log.run());
@@ -318,6 +344,8 @@ fn continuity(state: &LogState, seen: &Seen) -> Continuity {
     }
 }
 
+/// Errors of one outage that are logged.
+const LOGGED_MAX: usize = 8;
 /// How often a halted hub ends its connections again.
 const HALTED_PAUSE: Duration = Duration::from_secs(1);
 /// Events shown at once.
