@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     auth::Secret,
-    redis::{BackendAddress, RedisOptions},
+    redis::{BackendAddress, CredentialFiles, RedisOptions},
 };
 
 /// The log that a hub shares with others.
@@ -39,6 +39,7 @@ impl BackendOptions {
                 user: String::new(),
                 password: Secret::default(),
                 ca: Vec::new(),
+                files: CredentialFiles::default(),
                 namespace: "visnyk".to_owned(),
             },
             events_max: 200_000,

@@ -63,6 +63,13 @@ pub(super) async fn open_shared(
 async fn load(options: &BackendOptions, loader: &Loader) -> Result<(Fence, Run), RedisError> {
     let mut log = RedisLog::connect(&options.redis).await?;
     let fence = loader.load(&mut log, None, |_| {}).await?;
+    let replicas = log.unguarded_replicas();
+    if replicas > 0 {
+        tracing::warn!(
+            replicas,
+            "Redis has replicas and takes writes without them: if one takes over while this master is cut off,              what both acknowledge meanwhile is lost at one of them. Set min-replicas-to-write and              min-replicas-max-lag in Redis (docs/scaling.md)"
+        );
+    }
     Ok((fence, Run::clone(log.run())))
 }
 

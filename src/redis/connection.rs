@@ -1,9 +1,11 @@
 //! A connection to a server: one command at a time, each with a time limit.
 
 use std::{
-    io::{self, Error, ErrorKind},
+    fs::File,
+    io::{self, Error, ErrorKind, Read as _},
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -22,6 +24,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
+    task::spawn_blocking,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -45,11 +48,37 @@ pub struct RedisOptions {
     /// Root certificates, in PEM, one of which must have signed the server's; empty for those of
     /// this machine.
     pub ca: Vec<u8>,
+    /// The files of the password and of the root certificates. They are read again for each connection,
+    /// since an operator may replace them.
+    pub files: CredentialFiles,
     /// What the keys of this hub's log begin with.
     pub namespace: String,
 }
 
+/// Files that are read again for each connection; empty paths for none.
+#[derive(Debug, Clone, Default)]
+pub struct CredentialFiles {
+    /// The file of the password.
+    pub password: PathBuf,
+    /// The file of the root certificates.
+    pub ca: PathBuf,
+}
+
 impl RedisOptions {
+    /// The options with what their files have now; what they had before counts of a file that cannot be
+    /// read.
+    pub(super) async fn renewed(&self) -> Self {
+        let (mut renewed, files) = (self.clone(), self.files.clone());
+        let read = spawn_blocking(move || (read_again(&files.password), read_again(&files.ca)));
+        // It is an error only if the runtime ends meanwhile.
+        let (password, ca) = read.await.unwrap_or_default();
+        if let Some(password) = password {
+            renewed.password = Secret::from_file(password);
+        }
+        renewed.ca = ca.unwrap_or(renewed.ca);
+        renewed
+    }
+
     /// The name of a key. All of them share one hash tag, so a cluster keeps them together.
     pub(super) fn key(&self, name: &str) -> Bytes {
         Bytes::from(format!("{{{}}}:{name}", self.namespace))
@@ -174,6 +203,25 @@ impl Connection {
     }
 }
 
+fn read_again(path: &Path) -> Option<Vec<u8>> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let error = match read_credentials(path) {
+        Ok(bytes) => return Some(bytes),
+        Err(error) => error,
+    };
+    tracing::debug!(path = %path.display(), %error, "cannot read a file again; what it had before counts");
+    None
+}
+
+/// What a file of a password or of certificates has.
+pub(crate) fn read_credentials(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Connects to the first of these addresses that answers.
 async fn dial_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut error = None;
@@ -241,6 +289,8 @@ impl Command {
     }
 }
 
+/// Limit of such a file. Passwords and certificates are a few kilobytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Timeout for connecting to the server, TLS included.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// Timeout for the TCP connection to each address. The kernel repeats a SYN after one second, then

@@ -15,6 +15,7 @@ use super::{
 
 /// Connects to the server, or to the master that others name, and authenticates.
 pub(super) async fn open(options: &RedisOptions) -> Result<Connection, RedisError> {
+    let options = &options.renewed().await;
     let server = find_master(options).await?;
     let mut connection = Connection::connect(&server, options, CONNECT_TIME_MAX).await?;
     connection.authenticate(options).await?;
@@ -129,7 +130,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::auth::Secret;
+    use crate::{auth::Secret, redis::CredentialFiles};
 
     /// Servers that accept connections, of which only those with an answer give one.
     async fn servers(answers: &[Option<&'static str>]) -> Vec<Endpoint> {
@@ -163,6 +164,7 @@ mod tests {
             user: String::new(),
             password: Secret::default(),
             ca: Vec::new(),
+            files: CredentialFiles::default(),
             namespace: "visnyk".to_owned(),
         };
         let began = Instant::now();

@@ -15,7 +15,8 @@ mod shared_counts;
 mod shared_log;
 
 pub use address::{BackendAddress, BackendAddressError, BackendTarget, Endpoint, SERVERS_MAX};
-pub use connection::{CONNECT_TIME_MAX, RedisOptions};
+pub(crate) use connection::read_credentials;
+pub use connection::{CONNECT_TIME_MAX, CredentialFiles, RedisOptions};
 pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;
 pub use master::FIND_TIME_MAX;

@@ -22,7 +22,13 @@ pub struct RedisLog {
     /// By which the server knows the script.
     script: Bytes,
     keys: Keys,
+    server: ServerInfo,
+}
+
+/// What a hub has to know of a server that is fit to keep a log.
+pub(super) struct ServerInfo {
     run: Run,
+    unguarded_replicas: u64,
 }
 
 /// A run of a server: another one may have lost events of the one before.
@@ -61,13 +67,13 @@ impl RedisLog {
     /// Connects to a server, checks that it is fit to keep a log, and gives it the script.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
         let mut connection = open(options).await?;
-        let run = check_server(&mut connection, options).await?;
+        let server = check_server(&mut connection, options).await?;
         let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
         let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
             Reply::Bulk(hash) => hash,
             _ => return Err(RedisError::Unexpected("the hash of the script")),
         };
-        let mut log = Self { connection, script, keys: Keys::of(options), run };
+        let mut log = Self { connection, script, keys: Keys::of(options), server };
         log.probe().await?;
         Ok(log)
     }
@@ -90,7 +96,13 @@ impl RedisLog {
 
     /// The run of the server.
     pub fn run(&self) -> &Run {
-        &self.run
+        &self.server.run
+    }
+
+    /// How many replicas the server had at the connect, if it takes writes without any of them
+    /// (`min-replicas-to-write`).
+    pub fn unguarded_replicas(&self) -> u64 {
+        self.server.unguarded_replicas
     }
 
     /// Fails if the server has become a replica, which does not end its connections.
@@ -114,7 +126,7 @@ impl RedisLog {
             last: Seq(last),
             first: first.number().map(Seq),
             nonce: nonce.bytes().and_then(|bytes| bytes.try_into().ok()),
-            is_vouched: run.text() == Some(&self.run),
+            is_vouched: run.text() == Some(self.run()),
             unindexed: unindexed.number().map(Seq),
         })
     }
@@ -131,14 +143,14 @@ impl RedisLog {
         let mut command = self.command();
         let expected = expected.map(|epoch| epoch.to_u64().to_string()).unwrap_or_default();
         command.part("begin").part(expected).number(new.to_u64()).number(base.0);
-        command.part(self.run.to_string());
+        command.part(self.run().to_string());
         self.connection.call(&command.parts(), COMMAND_TIME_MAX).await.map(drop)
     }
 
     /// Notes that this run of the server has lost nothing of an epoch, as far as this hub can tell.
     pub async fn vouch(&mut self, epoch: Epoch) -> Result<(), RedisError> {
         let mut command = self.command();
-        command.part("vouch").number(epoch.to_u64()).part(self.run.to_string());
+        command.part("vouch").number(epoch.to_u64()).part(self.run().to_string());
         self.connection.call(&command.parts(), COMMAND_TIME_MAX).await.map(drop)
     }
 
@@ -318,12 +330,11 @@ impl Keys {
     }
 }
 
-/// Refuses a server that would lose events without a sign, or that cannot be written to. Gives its
-/// run.
+/// Refuses a server that would lose events without a sign, or that cannot be written to.
 pub(super) async fn check_server(
     connection: &mut Connection,
     options: &RedisOptions,
-) -> Result<Run, RedisError> {
+) -> Result<ServerInfo, RedisError> {
     let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
     let info = reply.text().ok_or(NO_INFO)?;
     let field = |name| field(info, name);
@@ -351,11 +362,16 @@ pub(super) async fn check_server(
         }));
     }
     check_role(info)?;
-    field("run_id").filter(|run| !run.is_empty()).map(Arc::from).ok_or_else(|| {
+    let run = field("run_id").filter(|run| !run.is_empty()).map(Arc::from).ok_or_else(|| {
         RedisError::Unsuitable(
             "INFO has no run_id, by which the hub notices that the server was restarted".to_owned(),
         )
-    })
+    })?;
+    let replicas = field("connected_slaves").and_then(|replicas| replicas.parse().ok());
+    // A server says how many are near enough only if it needs some.
+    let is_guarded = field("min_slaves_good_slaves").is_some();
+    let unguarded_replicas = if is_guarded { 0 } else { replicas.unwrap_or(0) };
+    Ok(ServerInfo { run, unguarded_replicas })
 }
 
 /// Refuses a replica with the error that a write would get: another server is to become the master, so

@@ -1,16 +1,12 @@
 //! The options of a shared log, from the settings and the files that they name.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use super::Settings;
 use crate::{
     auth::Secret,
     hub::BackendOptions,
-    redis::{BackendAddress, RedisOptions},
+    redis::{BackendAddress, CredentialFiles, RedisOptions, read_credentials},
 };
 
 /// The options of the storage backend; `None` if the settings have no backend.
@@ -26,6 +22,10 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
             user: backend.user.clone(),
             password: Secret::from_file(read("backend.password_file", &backend.password_file)?),
             ca: read("backend.ca_file", &backend.ca_file)?,
+            files: CredentialFiles {
+                password: backend.password_file.clone().into(),
+                ca: backend.ca_file.clone().into(),
+            },
             namespace: backend.namespace.clone(),
         },
         events_max: backend.events_max,
@@ -41,16 +41,10 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
 
 /// The bytes of the file that a setting names; empty if the setting is empty.
 fn read(setting: &str, path: &str) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
     if path.is_empty() {
-        return Ok(bytes);
+        return Ok(Vec::new());
     }
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{setting}: {path}: {error}"));
-    let file = File::open(path).map_err(named)?;
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(named)?;
-    Ok(bytes)
+    read_credentials(Path::new(path)).map_err(|error| {
+        io::Error::new(error.kind(), format!("{setting}: {path}: {error}"))
+    })
 }
-
-/// Limit of such a file. Passwords and certificates are a few kilobytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use visnyk_loadtest::{HubCommand, RedisServer};
 
-use super::hubs::hub_on;
+use super::hubs::{hub_on, publish_when_back};
 use crate::support::{PATIENCE, data_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,6 +64,30 @@ async fn a_user_that_may_not_count_over_all_hubs_is_not_tried_again_and_again() 
         let info = hub.channel("a").await;
         assert_eq!(info["counted"]["reason"], "backend_away", "{missing}: {info}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_may_no_longer_read_is_tried_with_growing_pauses_and_logged_once() {
+    let server = RedisServer::start(&[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("password");
+    std::fs::write(&path, "hunter2").expect("it is written");
+    let settings =
+        [("backend.user", "visnyk"), ("backend.password_file", path.to_str().expect("UTF-8"))];
+    set_user(&server, &COMMANDS);
+    let hub = hub_on(&server, &settings).await;
+    // All that a connection begins with is permitted.
+    let others: Vec<_> = COMMANDS.iter().copied().filter(|command| *command != "xread").collect();
+    set_user(&server, &others);
+    let disconnects = "visnyk_backend_disconnects_total";
+    hub.wait_for_metric(disconnects, |disconnects| disconnects >= 1.0).await;
+    sleep(Duration::from_secs(2)).await;
+    let attempts = hub.metric(disconnects).await;
+    assert!(attempts <= 15.0, "{attempts}");
+    assert_eq!(hub.stderr().matches("cannot follow the shared log").count(), 1, "{}", hub.stderr());
+    set_user(&server, &COMMANDS);
+    hub.wait_for_metric("visnyk_backend_connected", |connected| connected == 1.0).await;
+    publish_when_back(&hub, "1").await;
 }
 
 pub(super) fn set_user(server: &RedisServer, commands: &[&str]) {

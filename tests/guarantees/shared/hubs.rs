@@ -1,12 +1,50 @@
 //! Hubs on one server, and clients of theirs.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, sleep},
+};
 use visnyk_loadtest::{Answer, RedisServer, SseClient, SseRequest};
 
 use crate::support::{PATIENCE, TestHub};
+
+/// An address that leads to a server, and later to another. Connections stay where they are.
+pub(super) struct MovingAddress {
+    address: SocketAddr,
+    server: watch::Sender<SocketAddr>,
+}
+
+impl MovingAddress {
+    pub(super) async fn of(server: &RedisServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let (server, servers) = watch::channel(server.address());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let server = *servers.borrow();
+                tokio::spawn(async move {
+                    let Ok(mut server) = TcpStream::connect(server).await else { return };
+                    // Either end closes it.
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { address, server }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub(super) fn lead_to(&self, server: &RedisServer) {
+        self.server.send_replace(server.address());
+    }
+}
 
 /// Starts a hub on a server, with further settings.
 pub(super) async fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> TestHub {

@@ -12,6 +12,7 @@ mod losses;
 mod outages;
 mod quiet_channels;
 mod roles;
+mod rotation;
 mod start;
 mod tls;
 mod two_hubs;

@@ -95,3 +95,18 @@ async fn a_bridge_that_fails_is_started_again() {
     publish_when_back(&hub, "2").await;
     assert_eq!(data_of(&mut stream, 2).await, ["1", "2"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_the_log_without_an_answer_is_given_up_as_soon_as_a_wait_for_entries() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[]).await;
+    hub.publish("a", "1").await;
+    // Reads are answered, and scripts wait.
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let begun = Instant::now();
+    hub.wait_for_metric("visnyk_backend_connected", |connected| connected == 0.0).await;
+    // A hub that starts waits for as long for it to vouch for the log. Other commands have five seconds.
+    assert!(begun.elapsed() < Duration::from_millis(4_500), "{:?}", begun.elapsed());
+    server.command(&["CLIENT", "UNPAUSE"]);
+    publish_when_back(&hub, "2").await;
+}
