@@ -145,7 +145,7 @@ impl RedisServer {
 
     /// Performs a command; none if the server does not answer.
     pub fn try_command(&self, parts: &[&str]) -> Option<String> {
-        command(self.port, parts).ok()
+        command(self.port, parts, Duration::from_secs(20)).ok()
     }
 }
 
@@ -185,7 +185,8 @@ fn is_up(port: u16, process: &mut Child) -> bool {
         }
         // Another server at this port would not have the process's number.
         let pid = format!("process_id:{}\r\n", process.id());
-        let info = command(port, &["INFO", "server"]);
+        // Not long: if the port is another server's, which does not answer, this one ends.
+        let info = command(port, &["INFO", "server"], Duration::from_secs(1));
         // One that asks for a password is up, too.
         if info.is_ok_and(|info| info.contains(&pid) || info.starts_with("-NOAUTH")) {
             return true;
@@ -195,9 +196,9 @@ fn is_up(port: u16, process: &mut Child) -> bool {
     false
 }
 
-fn command(port: u16, parts: &[&str]) -> io::Result<String> {
+fn command(port: u16, parts: &[&str], patience: Duration) -> io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(patience))?;
     let mut command = format!("*{}\r\n", parts.len());
     for part in parts {
         command += &format!("${}\r\n{part}\r\n", part.len());
