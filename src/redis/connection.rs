@@ -70,8 +70,11 @@ impl RedisOptions {
     pub(super) async fn renewed(&self) -> Self {
         let (mut renewed, files) = (self.clone(), self.files.clone());
         let read = spawn_blocking(move || (read_again(&files.password), read_again(&files.ca)));
-        // It is an error only if the runtime ends meanwhile.
-        let (password, ca) = read.await.unwrap_or_default();
+        let (password, ca) = match timeout(FILES_TIME_MAX, read).await {
+            Ok(Ok(read)) => read,
+            // A file system that hangs, or the end of the runtime.
+            _ => (None, None),
+        };
         if let Some(password) = password {
             renewed.password = Secret::from_file(password);
         }
@@ -289,6 +292,8 @@ impl Command {
     }
 }
 
+/// Timeout for both files: on a network they may hang.
+const FILES_TIME_MAX: Duration = Duration::from_secs(1);
 /// Limit of such a file. Passwords and certificates are a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Timeout for connecting to the server, TLS included.
