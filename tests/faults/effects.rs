@@ -42,6 +42,7 @@ impl Mechanism {
                 | Self::RedisOlderTwice
                 | Self::FailedOver
                 | Self::FailedOverLagging
+                | Self::MasterDemoted
                 | Self::ClusterFailedOver
                 | Self::ClusterMasterKilled
                 | Self::SlotMoved

@@ -53,6 +53,20 @@ impl Mechanism {
         }
     }
 
+    /// The master and its replica change roles, and hubs find the new master at their next connect.
+    pub(crate) async fn change_roles(bed: &Bed) {
+        let replica = bed.replica.as_ref().expect("one");
+        for hub in &bed.hubs {
+            hub.engine.as_ref().expect("Redis").lead_to(replica.address());
+        }
+        bed.command(&["FAILOVER"]);
+        let deadline = Instant::now() + PATIENCE;
+        while !bed.command(&["INFO", "replication"]).contains("role:slave") {
+            assert!(Instant::now() < deadline, "the master stays one");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// What happens to a cluster.
     pub(crate) fn strike_cluster(self, cluster: &mut RedisCluster) {
         let first = cluster.master();

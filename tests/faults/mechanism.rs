@@ -69,6 +69,8 @@ pub(crate) enum Mechanism {
     FailedOver,
     /// It is killed, and a replica that has missed the last events takes over.
     FailedOverLagging,
+    /// The master and its replica change roles in agreement (`FAILOVER`); connections stay.
+    MasterDemoted,
     /// The replica of a cluster takes over in agreement with the master (`CLUSTER FAILOVER`), and later that one again.
     ClusterFailedOver,
     /// The master of the log in a cluster is killed.
@@ -152,6 +154,7 @@ impl Mechanism {
             Self::RedisEmptiedTwice => "redis-emptied-twice",
             Self::FailedOver => "failed-over",
             Self::FailedOverLagging => "failed-over-lagging",
+            Self::MasterDemoted => "master-demoted",
             Self::ClusterFailedOver => "cluster-failed-over",
             Self::ClusterMasterKilled => "cluster-master-killed",
             Self::SlotMoved => "slot-moved",
@@ -184,7 +187,11 @@ impl Mechanism {
     pub(crate) fn setup(self) -> Setup {
         let has_replica = matches!(
             self,
-            Self::FailedOver | Self::FailedOverLagging | Self::SplitBrain | Self::SplitBrainRefused
+            Self::FailedOver
+                | Self::FailedOverLagging
+                | Self::MasterDemoted
+                | Self::SplitBrain
+                | Self::SplitBrainRefused
         );
         let events_max = self.kept_min().map(|kept| kept as u32);
         let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
@@ -394,6 +401,7 @@ impl Mechanism {
                 }
             }
             Self::FailedOver | Self::FailedOverLagging => self.fail_over(bed),
+            Self::MasterDemoted => Self::change_roles(bed).await,
             Self::ClusterFailedOver | Self::ClusterMasterKilled | Self::SlotMoved => {
                 if self == Self::ClusterMasterKilled {
                     bed.kept_us =

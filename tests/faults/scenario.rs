@@ -57,6 +57,7 @@ const REDIS: &[Row] = &[
     (RedisEmptiedTwice, &[], &[Load]),
     (FailedOver, &[], &[Idle, Load, BeforeSequencing, BeforeShow, Replay, Drain]),
     (FailedOverLagging, &[BeforeShow], &[Idle, Load, BeforeSequencing, Replay, Drain]),
+    (MasterDemoted, &[], &[Load, Idle, Replay]),
     (ClusterFailedOver, &[], &[Load, Idle, Replay]),
     (ClusterMasterKilled, &[], &[Load, Idle]),
     (SlotMoved, &[], &[Load, Idle, Replay]),
