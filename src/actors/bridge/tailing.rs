@@ -16,6 +16,7 @@ use crate::{
     backend::LostThrough,
     model::{EventKind, Seq},
     redis::{Entry, Fence, LogState, RedisError, RedisLog},
+    telemetry::with_causes,
 };
 
 /// The task that follows the log.
@@ -82,8 +83,9 @@ impl Tail {
                 logged.clear();
             }
             // Log each error of an outage once: the first may be that the connection broke, and the
-            // next one says why there is no other.
-            let text = error.to_string();
+            // next one says why there is no other. Numbers may differ with each attempt.
+            let text = with_causes(&error);
+            let text: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
             if !logged.contains(&text) && logged.len() < LOGGED_MAX {
                 logged.push(text);
                 tracing::warn!(

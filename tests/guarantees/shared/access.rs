@@ -84,7 +84,8 @@ async fn a_user_that_may_no_longer_read_is_tried_with_growing_pauses_and_logged_
     sleep(Duration::from_secs(2)).await;
     let attempts = hub.metric(disconnects).await;
     assert!(attempts <= 15.0, "{attempts}");
-    assert_eq!(hub.stderr().matches("cannot follow the shared log").count(), 1, "{}", hub.stderr());
+    let logged = hub.stderr().matches("cannot follow the shared log").count();
+    assert!((1..=2).contains(&logged), "{}", hub.stderr());
     set_user(&server, &COMMANDS);
     hub.wait_for_metric("visnyk_backend_connected", |connected| connected == 1.0).await;
     publish_when_back(&hub, "1").await;

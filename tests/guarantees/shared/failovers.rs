@@ -9,6 +9,9 @@ use visnyk_loadtest::RedisServer;
 use super::hubs::{MovingAddress, epoch, hub_on, publish_when_back};
 use crate::support::{PATIENCE, data_of, seq};
 
+/// A replica gets its copy at once.
+const SOON: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
+
 /// A replica of a server.
 fn replica_of(master: &RedisServer) -> RedisServer {
     let port = master.address().port().to_string();
@@ -51,7 +54,7 @@ async fn hubs_follow_the_master_that_a_sentinel_names() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_becomes_a_replica_is_left_though_its_connections_stay() {
-    let master = RedisServer::start(&[]);
+    let master = RedisServer::start(&SOON);
     let replica = replica_of(&master);
     let address = MovingAddress::of(&master).await;
     let hub = hub_on(&master, &[("backend.url", &address.url())]).await;
@@ -75,9 +78,9 @@ async fn a_master_that_becomes_a_replica_is_left_though_its_connections_stay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_warns_of_a_master_that_takes_writes_without_its_replicas() {
-    let min_replicas = ["--min-replicas-to-write", "1"];
+    let guarded = [&SOON[..], &["--min-replicas-to-write", "1"]].concat();
     for (settings, has_replica, warns) in
-        [(&[][..], true, true), (&min_replicas[..], true, false), (&[][..], false, false)]
+        [(&SOON[..], true, true), (&guarded[..], true, false), (&SOON[..], false, false)]
     {
         let master = RedisServer::start(settings);
         let _replica = has_replica.then(|| replica_of(&master));
