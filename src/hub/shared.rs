@@ -67,7 +67,9 @@ async fn load(options: &BackendOptions, loader: &Loader) -> Result<(Fence, Run),
     if replicas > 0 {
         tracing::warn!(
             replicas,
-            "Redis has replicas and takes writes without them: if one takes over while this master is cut off,              what both acknowledge meanwhile is lost at one of them. Set min-replicas-to-write and              min-replicas-max-lag in Redis (docs/scaling.md)"
+            "Redis has replicas and takes writes without them: if one takes over while this master is \
+             cut off, what both acknowledge meanwhile is lost at one of them. Set \
+             min-replicas-to-write and min-replicas-max-lag in Redis (docs/scaling.md)"
         );
     }
     Ok((fence, Run::clone(log.run())))
