@@ -44,7 +44,6 @@ fn read(setting: &str, path: &str) -> io::Result<Vec<u8>> {
     if path.is_empty() {
         return Ok(Vec::new());
     }
-    read_credentials(Path::new(path)).map_err(|error| {
-        io::Error::new(error.kind(), format!("{setting}: {path}: {error}"))
-    })
+    read_credentials(Path::new(path))
+        .map_err(|error| io::Error::new(error.kind(), format!("{setting}: {path}: {error}")))
 }

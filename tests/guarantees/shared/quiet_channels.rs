@@ -88,9 +88,8 @@ impl Mixed {
         let mut mixed = Self { newest: String::new(), events: Vec::new() };
         for _ in 0..60 {
             let pick = |rng: &mut fastrand::Rng| (0..3).map(|_| rng.usize(..30)).min();
-            let channels: Vec<String> = (0..rng.usize(2..=20))
-                .map(|_| format!("c{}", pick(rng).expect("three")))
-                .collect();
+            let channels: Vec<String> =
+                (0..rng.usize(2..=20)).map(|_| format!("c{}", pick(rng).expect("three"))).collect();
             let lines = ndjson(channels.iter().map(|channel| (Some(channel.as_str()), "x")));
             let json = [("Content-Type", "application/x-ndjson")];
             let batch = hub.request("POST", "/v1/events", &json, &lines).await;
@@ -104,7 +103,8 @@ impl Mixed {
 
     /// Whether an event of a channel between two positions is not there any more.
     fn has_lost(&self, channel: &str, after: u64, first_kept: u64) -> bool {
-        let mut removed = self.events.iter().filter(|(seq, _)| (after + 1..first_kept).contains(seq));
+        let mut removed =
+            self.events.iter().filter(|(seq, _)| (after + 1..first_kept).contains(seq));
         removed.any(|(_, other)| other == channel)
     }
 }
