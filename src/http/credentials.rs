@@ -128,7 +128,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
         .filter(|value| !value.is_empty());
     let Some(token) = values.next() else { return Ok(None) };
     if values.any(|other| other != token) {
-        return Err(invalid_request("the cookie is there twice, with different tokens"));
+        return Err(invalid_request("the request has this cookie twice, with different tokens"));
     }
     Ok(Some(token.to_owned()))
 }

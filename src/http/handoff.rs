@@ -37,7 +37,8 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// The status of the response. A poll that waits has none yet; that it is accepted is a success.
+    /// The status of the response. A hand-off has none yet: the request was accepted, which is a
+    /// 200.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Response(response) => response.status(),
@@ -112,8 +113,8 @@ impl Handoff {
         head.into()
     }
 
-    /// The ticket of a waiting poll: the parts of its response that are known already. A poll that has
-    /// a line in the access log gives the record of that.
+    /// The ticket of a waiting poll: the parts of its response that are known already. It takes
+    /// over the access log record of the poll, if there is one.
     pub(crate) fn ticket(&mut self, keep_alive: bool) -> PollTicket {
         let header_lines = shared_lines(&self.marks);
         match self.subscriber.record.take() {

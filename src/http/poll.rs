@@ -98,10 +98,11 @@ fn reply_to(encoding: &dyn PollEncoding, answer: &PollAnswer) -> PollReply {
     })
 }
 
-/// A reply, and what it is the encoding of.
+/// A reply, with the parts of the answer that it encodes.
 struct LastReply {
     encoding: &'static str,
-    /// They do not keep an evicted event in memory; an event of another hub is another one.
+    /// Weak, so that they do not keep evicted events in memory. They are compared by address, which
+    /// distinguishes events of other hubs too.
     events: Vec<Weak<Event>>,
     position: Position,
     truncated: bool,

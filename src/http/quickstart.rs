@@ -86,7 +86,7 @@ impl Subscribe {
     pub(super) fn of(context: &Context<'_>) -> Result<Self, Problem> {
         let hub = &context.state.hub;
         let query = Query::of(&context.parts.uri)?;
-        // Checked even if `after` beats them: a page's author wrote them.
+        // Checked even if `after` replaces it: the author of a page wrote it.
         let other = query.start(&context.parts.headers, true)?;
         let start = match query.one("after")? {
             Some(after) => match after.parse::<u64>() {
@@ -195,8 +195,8 @@ impl PollEncoding for TutorialAnswers {
         "tutorial"
     }
 
-    // To an answer without an event, which has no new position, the client would send the same poll
-    // again, for ever.
+    // An answer without an event has no new position. The client would repeat the same poll for
+    // ever.
     fn shows_gaps(&self) -> bool {
         false
     }

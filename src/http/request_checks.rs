@@ -36,7 +36,8 @@ use crate::{
 pub(super) struct RequestChecks {
     /// The row in the table of routes; `None` for a path without a route.
     route: Option<&'static Route>,
-    /// The request's id is not among them: `complete` adds it, except where polls share an answer.
+    /// The marks of the answer. The request's id is added later, by `complete`, except where polls
+    /// share an answer.
     marks: AnswerMarks,
     exposure: Exposure,
     is_safe: bool,

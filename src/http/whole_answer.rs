@@ -14,8 +14,8 @@ use super::{
     handoff::{HEAD_BYTES, write_date, write_headers},
 };
 
-/// The bytes of an answer to a GET of HTTP/1.1, after which the connection persists. Gives back an
-/// answer whose body is large or has no known length, or that says something of its connection.
+/// The bytes of an answer to a GET of HTTP/1.1, after which the connection persists. Returns an
+/// answer unchanged if its body is large or of unknown length, or if it has a `Connection` field.
 pub(crate) async fn whole_answer(answer: Response) -> Result<Bytes, Response> {
     let is_small = answer.body().size_hint().exact().is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
     if !is_small || answer.headers().contains_key(header::CONNECTION) {
@@ -29,7 +29,8 @@ pub(crate) async fn whole_answer(answer: Response) -> Result<Bytes, Response> {
     let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", parts.status.as_str());
     write_headers(&parts.headers, &mut out);
     write_date(&mut out);
-    // These have no body, and the length would be that of another answer (RFC 9110, section 8.6).
+    // These statuses have no body, and the length would be that of another answer (RFC 9110,
+    // section 8.6).
     if !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let _ = write!(out, "content-length: {}\r\n", body.len());
     }

@@ -16,7 +16,7 @@ use crate::actors::{SocketAddrs, Tcp};
 pub(super) struct AcceptQueue {
     listener: AsyncFd<TcpListener>,
     /// The local address of all connections; `None` if the listener is bound to the unspecified
-    /// address, so that connections differ in it.
+    /// address: then each connection has its own.
     local: Option<SocketAddr>,
 }
 
@@ -35,10 +35,10 @@ impl AcceptQueue {
         self.listener.async_io(Interest::READABLE, |listener| self.take(listener)).await
     }
 
-    /// Accepts a connection without waiting. `WouldBlock` if the queue is empty; the next
-    /// [`accept`](Self::accept) then waits for a connection. At the file limit the kernel fails
-    /// `accept` even if the queue is empty, so whether it is can only be found out by this call,
-    /// once a descriptor is free.
+    /// Accepts a connection without waiting. Returns `WouldBlock` if the queue is empty; the next
+    /// [`accept`](Self::accept) then waits for a connection. At the file limit of the process the
+    /// kernel fails every `accept`, even on an empty queue. So once a descriptor is free, only this
+    /// call shows whether the queue has a connection.
     pub(super) fn accept_now(&self) -> io::Result<Tcp> {
         self.listener.try_io(Interest::READABLE, |listener| self.take(listener))
     }

@@ -26,21 +26,21 @@ pub enum AuthenticationError {
     /// A file cannot be read.
     #[error("{setting}: {} cannot be read", path.display())]
     Unreadable {
-        /// Which setting names it.
+        /// The setting that names the file.
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the file system.
         source: io::Error,
     },
     /// A file does not hold a key of the expected kind.
     #[error("{setting}: {} cannot be used: {reason}", path.display())]
     BadKey {
-        /// Which setting names it.
+        /// The setting that names the file.
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the key.
         reason: KeyError,
     },
     /// The secret cannot be used.
@@ -56,14 +56,14 @@ pub enum AuthenticationError {
     ShortSecret {
         /// The file.
         path: PathBuf,
-        /// Its length.
+        /// The length of the secret.
         bytes: usize,
     },
     /// The URL of the keys is refused.
     #[error("auth.jwks_url: {0}")]
     Url(#[from] JwksUrlError),
     /// The keys at the URL can never be fetched.
-    #[error("auth.jwks_url: the issuer's keys cannot be asked for")]
+    #[error("auth.jwks_url: the issuer's keys cannot be requested")]
     Jwks(#[source] FetchError),
 }
 
@@ -128,7 +128,8 @@ pub(super) fn verifier_with(
 /// The secret that tokens are signed with and its algorithm, if the settings have one.
 ///
 /// # Errors
-/// A file that cannot be read, or a secret too short for where the hub listens.
+/// A file that cannot be read, or a secret that is too short for a hub which other machines can
+/// reach.
 pub fn signing_secret(
     settings: &Settings,
 ) -> Result<Option<(Secret, Algorithm)>, AuthenticationError> {

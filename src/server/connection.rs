@@ -104,8 +104,9 @@ impl Connections {
         }
     }
 
-    /// Serves a socket that waited for its next request, of which `request` has been read, as
-    /// [`serve_until_gone`](Self::serve_until_gone) does; but not in a box.
+    /// Serves a socket that waited for its next request, as
+    /// [`serve_until_gone`](Self::serve_until_gone) does. `request` has the bytes of the request
+    /// that were read. The future is not boxed.
     pub(super) async fn serve_next(
         self: Rc<Self>,
         io: Tcp,
@@ -151,8 +152,8 @@ impl Connections {
             if let Some(mut request) = plain_request(&read_ahead) {
                 arrival.annotate(&mut request, &self.proxies);
                 let (is_kept, coding) = (keeps_alive(&request), coding_for(&request));
-                // While the hub drains hyper writes all answers, since it adds `Connection: close` and
-                // closes the connection. `Err`: it has to write this one.
+                // Answers that only hyper can write are `Err`. While the hub drains these are all:
+                // hyper adds `Connection: close` and closes the connection.
                 let whole = match self.dispatcher.dispatch(request).await {
                     Outcome::Handoff(handoff) => {
                         let pending = PendingHandoff { handoff, keep_alive: is_kept, coding };
@@ -182,8 +183,9 @@ impl Connections {
             // Boxed: hyper's state is large, and most connections never need it.
             let served = Box::pin(self.serve_http1(io, read_ahead, answer, arrival)).await;
             let Some(idle) = served else { return };
-            // No next request has come within the header read timeout, which counts as idle time. hyper
-            // is dropped with its buffers, and the socket waits without them for the rest.
+            // No next request has come within the header read timeout, which counts as idle time.
+            // hyper is dropped with its buffers, and the socket waits without them until the
+            // keep-alive time is over.
             (io, read_ahead, negotiated) = (idle, Bytes::new(), Some(Protocol::Http1));
             beginning_timeout = self.keep_alive.saturating_sub(self.header_read_timeout);
         }

@@ -82,7 +82,7 @@ impl ConnectionLimiter {
         Ok(counted)
     }
 
-    /// Counts a socket that is open already, even above the limit: that of an answered poll.
+    /// Counts the socket of an answered poll, which is open already, even above the limit.
     pub(super) fn count_existing(&self, peer: SocketAddr) -> AddressCount {
         let network = self.counted_network(peer).filter(|_| self.0.limits.requests_max > 0);
         network.and_then(|network| self.0.sockets.take(&network, u32::MAX))
@@ -116,7 +116,7 @@ impl RejectReason {
                 TemporaryRejection::client_fault("this address connects too often").after(wait)
             }
             Self::AllTooOften { wait } => {
-                TemporaryRejection::hub_fault("the hub takes no more connections at a time")
+                TemporaryRejection::hub_fault("the hub accepts no more connections a second")
                     .after(wait)
             }
         }

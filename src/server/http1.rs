@@ -34,7 +34,7 @@ use crate::{
     http::{Dispatcher, EndsIncomplete, Outcome},
 };
 
-/// Why hyper serves the connection no longer.
+/// Why hyper stops serving a connection.
 enum HyperEnd {
     /// hyper has finished or failed.
     Finished(hyper::Result<()>),
@@ -44,14 +44,15 @@ enum HyperEnd {
     Stalled,
 }
 
-/// What is done with the socket once hyper is dropped.
+/// What happens to the socket after hyper is dropped.
 enum NextStep {
-    /// Nothing: it is closed.
+    /// The socket is closed.
     Close,
     /// The client has kept the connection alive, but sent no byte of a next request within the
     /// header read timeout. The socket waits for one without hyper, whose buffers are freed.
     WaitIdle(Socket),
-    /// It is handed off to the shard, with the bytes that hyper has read beyond the request.
+    /// The socket is handed off to the shard, with the bytes that hyper has read beyond the
+    /// request.
     HandOff(Socket, Bytes),
 }
 

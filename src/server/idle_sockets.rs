@@ -1,5 +1,5 @@
-//! Keep-alive sockets, until their clients send a next request: of answered polls, and of plain requests
-//! that were answered without hyper.
+//! Sockets on which the next request is awaited: those of answered polls, and those of plain
+//! requests that were answered without hyper.
 //!
 //! Thousands of polls may be answered at once. A task for each socket would cost a kilobyte, a timer
 //! and two registrations with the runtime. Here a socket costs an entry with a waker, and its next
@@ -42,8 +42,8 @@ struct Entries {
 }
 
 struct Entry {
-    /// The next socket of this entry uses it again. A late wake-up for an earlier socket costs one
-    /// check of a socket that is not readable.
+    /// The next socket of this entry reuses the waker. A late wake-up for an earlier socket costs
+    /// one check of a socket that is not readable.
     waker: Arc<SlotWaker>,
     idle: Option<Idle>,
 }
@@ -79,8 +79,8 @@ impl IdleSockets {
         }
     }
 
-    /// Has the sockets' next requests served, and closes sockets that have been idle for the keep-alive
-    /// time, or all once `closing` completes. Runs until it is dropped.
+    /// Serves the sockets' next requests. Closes sockets that have been idle for the keep-alive
+    /// time, and all idle sockets once `closing` completes. Runs until it is dropped.
     pub(super) async fn serve<S: Future<Output = ()> + 'static>(
         &self,
         keep_alive: Duration,
@@ -122,8 +122,9 @@ impl IdleSockets {
         }
     }
 
-    /// Removes a socket with what its client has sent, and closes one whose client has ended; one to which
-    /// nothing has come stays, and its waker will be woken.
+    /// Removes the socket of an entry, with the bytes that its client has sent. Closes the socket
+    /// if the client has closed the connection. If nothing has arrived, the socket stays, and the
+    /// next bytes wake the waker of its entry.
     fn read(&self, key: SlotKey) -> Option<(Idle, Bytes)> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.list.get_mut(key.index() as usize)?;
@@ -147,8 +148,8 @@ impl IdleSockets {
         }
     }
 
-    /// Closes such sockets among the [`LOOKS_IN_A_ROW`] entries from an index on. Returns the index to
-    /// continue with, if there are more entries.
+    /// Closes the expired sockets among [`LOOKS_IN_A_ROW`] entries, beginning at index `from`.
+    /// Returns the index to continue with, if there are more entries.
     fn close_some(&self, from: usize, now: Instant, idle_max: Duration) -> Option<usize> {
         let mut entries = self.entries.borrow_mut();
         let Entries { list, vacant } = &mut *entries;
@@ -171,7 +172,8 @@ impl IdleSockets {
     }
 }
 
-/// Whether bytes or the end of the connection can be read; if not, the waker will be woken then.
+/// Whether bytes or the end of the connection can be read. If neither can, their arrival wakes the
+/// waker.
 fn is_readable(io: &mut Tcp, waker: &Arc<SlotWaker>) -> bool {
     let waker = Waker::from(Arc::clone(waker));
     // Poll without tokio's coop budget: a spurious Pending would lose the socket's readiness.
@@ -179,7 +181,8 @@ fn is_readable(io: &mut Tcp, waker: &Arc<SlotWaker>) -> bool {
     asked.poll(&mut Context::from_waker(&waker)).is_ready()
 }
 
-/// Reads what has come, nothing at the end; if nothing has come, the waker will be woken then.
+/// Reads the bytes that have arrived; zero bytes are the end of the connection. Pending if nothing
+/// has arrived: its arrival then wakes the waker.
 fn poll_read(io: &mut Tcp, waker: &Arc<SlotWaker>) -> Poll<io::Result<Bytes>> {
     let waker = Waker::from(Arc::clone(waker));
     let mut space = [MaybeUninit::uninit(); FIRST_BYTES_MAX];
@@ -192,20 +195,20 @@ fn poll_read(io: &mut Tcp, waker: &Arc<SlotWaker>) -> Poll<io::Result<Bytes>> {
     Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
 }
 
-/// Serves one request after another. The future of a request takes kilobytes; as a part of this one, it
-/// is neither allocated nor moved for each request.
+/// Serves one request after another in one future. The future of a request takes kilobytes; as a
+/// part of this one it is neither allocated nor moved for each request.
 struct Worker {
     serving: Pin<Box<dyn Future<Output = ()>>>,
     state: Rc<Cell<WorkerState>>,
 }
 
 enum WorkerState {
-    /// It has completed its request.
+    /// The worker has completed its request.
     Free,
-    /// A request that it is to begin with.
+    /// The request to begin with.
     Next(Tcp, Bytes, ConnectionPermits),
     Serving,
-    /// It is a task of its own, and ends with its request.
+    /// The worker is a task of its own, and ends with its request.
     Detached,
 }
 
@@ -234,8 +237,8 @@ impl Worker {
         Self { serving, state }
     }
 
-    /// Serves a request at once, or in a task if it has to wait. Gives the worker back unless it is that
-    /// task now.
+    /// Serves a request at once, or in a task if the request has to wait. Returns the worker unless
+    /// it has become that task.
     fn serve(mut self, io: Tcp, request: Bytes, permits: ConnectionPermits) -> Option<Self> {
         self.state.set(WorkerState::Next(io, request, permits));
         let mut context = Context::from_waker(Waker::noop());

@@ -83,7 +83,7 @@ impl Predecessor {
             Ok(_) => LOCK_TIME_MAX,
             Err(error) if is_gone(&error) => {
                 tracing::warn!(
-                    "the hub that is taken over from did not say that its log is closed"
+                    "the old hub did not report that its log is closed"
                 );
                 DRAIN_TIME_MAX
             }

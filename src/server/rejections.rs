@@ -48,13 +48,13 @@ struct RejectionState {
     dispatcher: Dispatcher,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
-    /// TLS handshakes for rejections. Those that are the client's fault (`true`) and those that are
-    /// the hub's have a rate each.
+    /// Rates of TLS handshakes for rejections: one for rejections that are the client's fault
+    /// (`true`), one for those that are the hub's.
     handshakes: Option<RateLimits<bool>>,
     reserve: Reserve,
-    /// Lines that the hub cannot accept connections.
+    /// Limits the log lines which say that the hub cannot accept connections.
     hub_fault_log: LogThrottle,
-    /// Lines that clients exceed their limits.
+    /// Limits the log lines which say that clients exceed their limits.
     over_limit_log: LogThrottle,
 }
 
@@ -224,8 +224,8 @@ async fn answer_first_request(
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
-    /// What the spare descriptors are duplicates of: an unbound socket, which needs no path (a
-    /// container may have no `/dev/null`).
+    /// An unbound socket, which the spare descriptors are duplicates of. It needs no path, as
+    /// `/dev/null` would, which a container may not have.
     original: Option<OwnedFd>,
 }
 

@@ -233,7 +233,8 @@ fn stop_time_max(settings: &Settings) -> Duration {
         + flush_time_max(settings)
 }
 
-/// Listens for a successor, if there is a log on disk. The hub runs without if that fails.
+/// Listens for a successor, if there is a log on disk. If that fails, the hub runs, but a successor
+/// cannot take over.
 fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
     if settings.data_dir.is_empty() {
         return None;
@@ -353,7 +354,7 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
         words += "no TLS: tokens and events can be read on the way; set tls_cert and tls_key, or put a TLS proxy in front\n";
     }
     if (1..SECRET_BYTES_MIN).contains(&settings.jwt_secret.len()) {
-        words += "WEAK SECRET: one of less than 32 bytes can be found by trying\n";
+        words += "WEAK SECRET: a secret of less than 32 bytes can be found by trying\n";
     }
     words
 }

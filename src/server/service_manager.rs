@@ -33,7 +33,7 @@ pub(super) fn reloading() {
 pub(super) fn reloaded(is_applied: bool) {
     let status = match is_applied {
         true => "the settings were read again",
-        false => "a reload was refused, the log says why; the settings are those of before",
+        false => "a reload was refused, the log says why; the settings have not changed",
     };
     if !IS_STOPPING.load(Ordering::Relaxed) {
         report(&format!("READY=1\nSTATUS={status}"));

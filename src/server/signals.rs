@@ -42,12 +42,12 @@ impl Signals {
     }
 }
 
-/// Switches the hub's log level to `debug`, or back to the level of the settings. Prints which of the
-/// two, whatever the level.
+/// Switches the hub's log level to `debug`, or back to the level of the settings. Prints the level
+/// now in force, whatever it is.
 fn toggle_debug() {
     telemetry::print(match telemetry::toggle_debug() {
         Some(true) => "SIGUSR2: debug lines are logged; another one ends it\n",
         Some(false) => "SIGUSR2: the log level is that of the settings again\n",
-        None => "SIGUSR2: this process has another log\n",
+        None => "SIGUSR2: the log level of this process cannot be switched\n",
     });
 }

@@ -155,7 +155,7 @@ impl SocketBudget {
         waited.await.or(first)
     }
 
-    /// A permit, even above the limit, for a socket that is open already: that of an answered poll.
+    /// A permit for the socket of an answered poll, which is open already, even above the limit.
     pub(super) fn acquire_unchecked(&self) -> SocketPermit {
         self.0.held.fetch_add(1, Ordering::AcqRel);
         self.permit()

@@ -143,7 +143,7 @@ fn split_sockets(limits: &mut ConnectionLimits, shards: usize, log_files: usize)
         sockets_max = split.sockets_max,
         connections_max = limits.connections_max,
         requests_max = split.requests_max,
-        "how many connections there may be; open files are the bound where it is less than was set"
+        "limits of connections, lowered where the limit of open files does not allow the settings"
     );
     split
 }

@@ -54,8 +54,8 @@ impl WriteProgress {
     }
 }
 
-/// Detects that something waits without progress, such as a write. The caller says what the progress
-/// is: any number that changes with it. There is a timer only while something waits.
+/// Detects that something waits without progress, such as a write. The caller measures the progress
+/// as any number that changes with it. There is a timer only while something waits.
 #[derive(Debug)]
 pub(super) struct Stall {
     time_max: Duration,
@@ -69,8 +69,8 @@ impl Stall {
         Self { time_max, so_far: 0, timer: None }
     }
 
-    /// Ready when `pending` has had the same value for the whole time. It is the progress of what
-    /// waits, such as [`WriteProgress::pending`], and `None` while nothing waits.
+    /// Ready when `pending` has had the same value for the whole time. `pending` is the progress of
+    /// what waits, such as [`WriteProgress::pending`], and `None` while nothing waits.
     pub(super) fn poll(&mut self, pending: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
         let Some(so_far) = pending else {
             self.timer = None;

@@ -54,14 +54,14 @@ pub(super) fn layer(
     Ok((layer, can_change))
 }
 
-/// Logs by another filter from now on, and without what [`toggle_debug`] added. False if the
-/// process does not log by [`init_logs`](super::init_logs).
+/// Logs by another filter from now on, without the debug lines that [`toggle_debug`] added. False
+/// if the process does not log by [`init_logs`](super::init_logs).
 pub fn set_log_level(filter: LogFilter) -> bool {
     change(|wanted| *wanted = Wanted { filter, is_debugging: false }).is_some()
 }
 
-/// Logs the hub's own code at `debug` besides, or no longer: whether it does now. `None` if the
-/// process does not log by [`init_logs`](super::init_logs).
+/// Switches debug lines of the hub's own code on, or off again; returns whether they are on. `None`
+/// if the process does not log by [`init_logs`](super::init_logs).
 pub fn toggle_debug() -> Option<bool> {
     change(|wanted| wanted.is_debugging = !wanted.is_debugging)
 }

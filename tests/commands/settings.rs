@@ -297,7 +297,7 @@ fn bad_rules_of_channels_are_refused_with_their_place_and_what_is_allowed() {
             "pattern = \"a\"\nevents = 5",
             "events = 5 is unknown, and a rule has pattern, events_max, ",
         ),
-        ("events_max = 5", "it has no pattern, which says what it is for"),
+        ("events_max = 5", "it has no pattern, which names its channels"),
         ("pattern = \"a/b*\"", "pattern = \"a/b*\", and allowed is a channel name or a pattern, "),
         (
             "pattern = \"a\"\nevents_max = 0",
@@ -521,7 +521,7 @@ fn contradictions_name_both_sides_and_a_remedy() {
          lower the first or raise the second",
             "limits.history.bytes_max = 1048576 (default) is more than \
          limits.history.total_bytes_max = 1000 (visnyk.toml:4): \
-         one channel would be promised more than all channels have; \
+         one channel could keep more than all channels together; \
          lower the first or raise the second",
         ]
     );
@@ -558,19 +558,19 @@ fn each_pair_that_has_an_order_is_held_to_it_and_may_be_equal() {
             "limits.publish.body_bytes_max",
             "limits.publish.bodies_bytes_max",
             2_000_000,
-            "one body would be promised more than all bodies have",
+            "one body could take more memory than all bodies together",
         ),
         (
             "limits.http2.window_bytes",
             "limits.http2.connection_window_bytes",
             100_000,
-            "one body would be promised more than all bodies of its connection have",
+            "one body could take more memory than all bodies of its connection together",
         ),
         (
             "limits.requests.target_bytes_max",
             "limits.requests.head_bytes_max",
             10_000,
-            "a target would be promised more than the whole head has",
+            "a target could be longer than the whole head",
         ),
         (
             "auth.token_bytes_max",
@@ -582,7 +582,7 @@ fn each_pair_that_has_an_order_is_held_to_it_and_may_be_equal() {
             "limits.history.bytes_max",
             "limits.history.total_bytes_max",
             1_000_000,
-            "one channel would be promised more than all channels have",
+            "one channel could keep more than all channels together",
         ),
     ] {
         let set = |low_value: u64| {

@@ -76,7 +76,7 @@ fn sample_json(sample: &Sample) -> Value {
     })
 }
 
-/// How many connections are behind, by why they are.
+/// How many connections are behind, by reason.
 pub(super) fn behind_json(counts: &BehindCounts) -> Value {
     let states = BehindMetrics::STATES.into_iter().zip(counts.connections);
     states.map(|(state, count)| (state.to_owned(), count.into())).collect::<Map<_, _>>().into()

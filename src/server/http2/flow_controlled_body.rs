@@ -16,8 +16,8 @@ use super::streams::Stream;
 /// A body whose flow control is observed.
 ///
 /// h2 buffers data until the client opens its windows, and does not report that. So the body gives
-/// it at most [`PIECE_BYTES_MAX`] at a time, and the last byte of data that is larger than
-/// [`SMALL_BYTES_MAX`] by itself: hyper passes this byte on only when windows are open for all bytes
+/// h2 at most [`PIECE_BYTES_MAX`] at a time. If data is larger than [`SMALL_BYTES_MAX`], its last
+/// byte is a piece by itself: hyper passes this byte on only when windows are open for all bytes
 /// before it.
 pub(super) struct FlowControlledBody {
     body: Body,

@@ -334,7 +334,7 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
         (
             bound("limits.publish.body_bytes_max", limits.publish.body_bytes_max),
             bound("limits.publish.bodies_bytes_max", limits.publish.bodies_bytes_max),
-            "one body would be promised more than all bodies have",
+            "one body could take more memory than all bodies together",
         ),
         (
             bound("limits.http2.window_bytes", limits.http2.window_bytes.into()),
@@ -342,12 +342,12 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
                 "limits.http2.connection_window_bytes",
                 limits.http2.connection_window_bytes.into(),
             ),
-            "one body would be promised more than all bodies of its connection have",
+            "one body could take more memory than all bodies of its connection together",
         ),
         (
             bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
             bound("limits.requests.head_bytes_max", limits.requests.head_bytes_max.into()),
-            "a target would be promised more than the whole head has",
+            "a target could be longer than the whole head",
         ),
         (
             bound("auth.token_bytes_max", settings.auth.token_bytes_max.into()),
@@ -364,7 +364,7 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
                     false => u64::MAX,
                 },
             ),
-            "one channel would be promised more than all channels have",
+            "one channel could keep more than all channels together",
         ),
     ]
 }

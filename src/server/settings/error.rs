@@ -53,7 +53,7 @@ impl From<SettingsError> for SettingsErrors {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// A file that was asked for is not there.
+    /// A requested file does not exist.
     #[error("{wanted_by} asks for {}, which does not exist", path.display())]
     FileMissing {
         /// The file.
@@ -61,7 +61,7 @@ pub enum SettingsError {
         /// What asks for it: a flag, or the running hub.
         wanted_by: &'static str,
     },
-    /// A file is there and cannot be read.
+    /// A file exists but cannot be read.
     #[error("{} cannot be read", path.display())]
     FileUnreadable {
         /// The file.

@@ -139,7 +139,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("backend.events_max", 1, 1_000_000_000),
     whole("backend.bytes_max", 1, BYTES_MAX),
     whole("backend.age_max_s", 1, U32_MAX),
-    // The script of an append holds up the server for its events.
+    // While the script of an append runs, the server does nothing else.
     whole("backend.batch_events_max", 1, 10_000),
     whole("backend.catch_up_wait_ms", 0, 600_000),
     whole("backend.counts_interval_ms", 100, 600_000),
@@ -151,7 +151,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("traces.sampled_per_million", 0, 1_000_000).reloads(),
     key("traces.follows_parent", Allowed::Switch).reloads(),
     whole("traces.spans_per_s_max", 1, 1_000_000).reloads(),
-    // Each is a few hundred bytes, and 4 KiB at most.
+    // A span takes a few hundred bytes, and 4 KiB at most.
     whole("traces.queue_spans_max", 1, 1 << 20),
     whole("traces.export_timeout_ms", 1, 600_000),
     whole("traces.flush_ms", 0, 60_000),
@@ -205,14 +205,14 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.http2.streams_max", 1, 65_535),
     whole("limits.http2.resets_max", 1, U32_MAX),
     whole("limits.http2.frames_max", 16, U32_MAX),
-    // RFC 9113, section 6.9.1; a connection's window begins with the least.
+    // RFC 9113, section 6.9.1. The window of a connection begins with 65,535 bytes (section 6.9.2).
     whole("limits.http2.window_bytes", 1_024, U32_MAX >> 1),
     whole("limits.http2.connection_window_bytes", 65_535, U32_MAX >> 1),
     whole("limits.http2.idle_s", 1, DAY_S),
     whole("limits.http2.keep_alive_s", 1, DAY_S),
     whole("limits.http2.keep_alive_timeout_s", 1, DAY_S),
     whole("limits.requests.target_bytes_max", 256, 65_534),
-    // More is a client's mistake; the HTTP server does not allow less.
+    // The minimum is that of the HTTP server. A head above the maximum is a client's mistake.
     whole("limits.requests.head_bytes_max", 8_192, 1 << 20),
     whole("limits.requests.fields_max", 1, 1_000),
     whole("limits.per_address.requests_max", 0, U32_MAX),
@@ -234,7 +234,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.per_subject.rates_max", 1, RATES_MAX),
 ];
 
-/// First segments of names that later versions take, and what this one lacks.
+/// First segments of names that are reserved for later versions, and what this version lacks.
 const RESERVED: &[(&[&str], &str)] = &[(&["mercure"], "it does not speak the Mercure protocol")];
 
 #[cfg(test)]

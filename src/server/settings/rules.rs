@@ -27,7 +27,7 @@ pub(super) fn check(
             }
         }
         if !rule.contains_key("pattern") {
-            return refused("it has no pattern, which says what it is for".to_owned());
+            return refused("it has no pattern, which names its channels".to_owned());
         }
     }
     Ok(())

@@ -45,8 +45,8 @@ pub struct Settings {
     pub drain_delay_s: u32,
     /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
     pub drain_window_s: u32,
-    /// Seconds after its last answer in which a connection must send its next request. Less than
-    /// `header_read_timeout_s` counts as that.
+    /// Seconds after its last answer in which a connection must send its next request. A number
+    /// below `header_read_timeout_s` counts as that timeout.
     pub keep_alive_s: u32,
     /// Seconds within which the whole head of a request must arrive.
     pub header_read_timeout_s: u32,
