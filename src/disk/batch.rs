@@ -1,4 +1,4 @@
-//! A batch: what one write adds to the log.
+//! A batch: the events and keys that one write adds to the log.
 //!
 //! A header of [`BatchHeader::BYTES`] bytes, then items. All numbers are little-endian. Checksums are
 //! CRC-32C (RFC 3720, appendix B.4), seeded with a number that is drawn for each segment: zeros are not a
@@ -12,24 +12,24 @@ use crate::{
     model::{ChannelName, Draft, Epoch, EventKind, Frame, Seq},
 };
 
-/// What stands before the items of a batch.
+/// The header of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchHeader {
     pub(super) epoch: Epoch,
-    /// Of its first event; the others follow without a hole.
+    /// The seq of its first event. The others follow without a hole.
     pub(super) first: Seq,
     pub(super) events: u32,
     /// Bytes of its items.
     pub(super) len: u32,
-    /// When it was written, in milliseconds since 1970.
+    /// When the batch was written, in milliseconds since 1970.
     pub(super) time_ms: u64,
-    /// What was durable when this was written. An event up to here that cannot be read is
-    /// damage, not a torn write.
+    /// The newest durable seq when the batch was written. An event up to this seq that cannot be
+    /// read is damage, not a torn write.
     pub(super) durable: Seq,
-    /// The checksum of the header before it.
+    /// The checksum of the header before this one.
     pub(super) previous: u32,
     items_checksum: u32,
-    /// Of this header.
+    /// The checksum of this header.
     pub(super) checksum: u32,
 }
 
@@ -63,12 +63,12 @@ impl BatchHeader {
         (header.events > 0 && is_possible).then_some(header)
     }
 
-    /// Whether these are its items.
+    /// Whether `items` are the items of this batch.
     pub(super) fn matches(&self, items: &[u8], seed: u32) -> bool {
         items.len() == self.len as usize && checksum(seed, items) == self.items_checksum
     }
 
-    /// Its last event.
+    /// The seq of its last event.
     pub(super) fn last(&self) -> Seq {
         Seq(self.first.0 + u64::from(self.events) - 1)
     }
@@ -188,13 +188,13 @@ impl BatchEncoder {
     }
 }
 
-/// One part of a batch, as its bytes are.
+/// One item of a batch, as bytes.
 pub(super) enum RawItem<'a> {
     Event(RawEvent<'a>),
     Key(IdempotencyKey, u32),
 }
 
-/// An event of a batch, as its bytes are.
+/// An event of a batch, as bytes.
 pub(super) struct RawEvent<'a> {
     pub(super) channel: &'a str,
     pub(super) time_ms: u64,
@@ -205,13 +205,13 @@ pub(super) struct RawEvent<'a> {
 }
 
 impl RawEvent<'_> {
-    /// Its text. `None` if it is not that of an event.
+    /// The draft with its text; `None` if the text is not that of an event.
     pub(super) fn draft(&self) -> Option<Draft> {
         let text = std::str::from_utf8(self.text).ok()?;
         Draft::from_parts(text, self.type_len, self.data_start)
     }
 
-    /// Bytes of its text. `None` if it is not that of an event.
+    /// The size of its text; `None` if the text is not that of an event.
     pub(super) fn text_bytes(&self) -> Option<usize> {
         let text = std::str::from_utf8(self.text).ok()?;
         Draft::check_parts(text, self.type_len, self.data_start)?;
@@ -223,7 +223,7 @@ impl RawEvent<'_> {
 pub(super) struct Items<'a>(pub(super) &'a [u8]);
 
 impl Iterator for Items<'_> {
-    /// `None` for bytes that are no item; nothing can be read behind them.
+    /// `None` for bytes that are not an item; nothing after them can be read.
     type Item = Option<Item>;
 
     fn next(&mut self) -> Option<Option<Item>> {
@@ -242,11 +242,11 @@ impl Iterator for Items<'_> {
     }
 }
 
-/// The same, without copying anything.
+/// As [`Items`], without copying anything.
 pub(super) struct RawItems<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for RawItems<'a> {
-    /// `None` for bytes that are no item; nothing can be read behind them.
+    /// `None` for bytes that are not an item; nothing after them can be read.
     type Item = Option<RawItem<'a>>;
 
     fn next(&mut self) -> Option<Option<RawItem<'a>>> {
@@ -291,12 +291,12 @@ impl<'a> RawItems<'a> {
     }
 }
 
-/// No log gets here, so sums of seqs that are read do not overflow.
+/// No log reaches this seq, so sums of seqs that were read do not overflow.
 pub(super) const SEQS_MAX: u64 = 1 << 62;
 /// "VBAT".
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"VBAT");
 const PUBLISHED: u8 = 1;
 const CLOSED: u8 = 2;
 const KEY: u8 = 3;
-/// Of the buffer, after a batch that was larger.
+/// Bytes of the buffer that are kept after a larger batch.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;

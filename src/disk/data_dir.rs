@@ -15,7 +15,7 @@ use super::{
     meta::{self, LOCK},
 };
 
-/// A directory that no other process uses as a log as long as this is there.
+/// The directory of a log, locked: no other process uses it while this value exists.
 #[derive(Debug)]
 pub struct DataDir {
     directory: LocalDirectory,
@@ -23,14 +23,14 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens a directory, which is created if need be, and locks it.
+    /// Opens a directory, which is created if necessary, and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
         let io = |error| OpenError::Io { file: shown.clone(), error };
         create(path).map_err(io)?;
         let directory = File::open(path).map_err(io)?;
         let identity = directory.metadata().map_err(io)?.ino();
-        // What is not a log's does not get a lock either.
+        // A directory with files of something else does not get a lock file.
         let names = names(path).map_err(io)?;
         if !names.iter().any(|name| name == LOCK)
             && let Some(file) = meta::foreign_file(names)
@@ -46,8 +46,8 @@ impl DataDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(OpenError::io(LOCK))?;
-        // Held as long as the file is open. The process in it is for the message alone: in
-        // containers every process is number 1.
+        // The lock is held as long as the file is open. The process id in the file is only for the
+        // error message: in containers every process is number 1.
         if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(OpenError::Io { file: LOCK.into(), error: error.into() });
@@ -56,7 +56,7 @@ impl DataDir {
             let _ = lock.take(20).read_to_string(&mut text);
             return Err(OpenError::Locked { process: text.trim().parse().ok() });
         }
-        // A full disk may have no room for it.
+        // A full disk may have no room for the process id.
         match lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
             Err(error) if !is_full(&error) => return Err(OpenError::io(LOCK)(error)),
             _ => {}
@@ -72,15 +72,15 @@ impl DataDir {
         Self::open(path)
     }
 
-    /// What tells it from a copy: its inode.
+    /// The inode of the directory, which distinguishes it from a copy.
     pub fn identity(&self) -> u64 {
         self.identity
     }
 
-    /// The name of its file system, if that is one on which a log is less safe than it looks.
+    /// The name of the file system, if a log on it is less safe than it seems.
     pub fn doubtful_file_system(&self) -> Option<&'static str> {
         let kind = rustix::fs::fstatfs(&self.directory.directory).ok()?.f_type;
-        // Of linux/magic.h.
+        // From linux/magic.h.
         Some(match kind as u64 {
             0x0102_1994 => "tmpfs: it is gone when the machine stops",
             0x6969 => "NFS: locks and fsync depend on its server",
@@ -90,7 +90,7 @@ impl DataDir {
         })
     }
 
-    /// Its files.
+    /// The files of the directory.
     pub fn into_directory(self) -> LocalDirectory {
         self.directory
     }
@@ -124,7 +124,7 @@ impl Directory for LocalDirectory {
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         if len > 0 {
-            // A signal may interrupt it.
+            // A signal may interrupt the call.
             let allocate = || fallocate(&file, FallocateFlags::empty(), 0, len);
             match rustix::io::retry_on_intr(allocate) {
                 Err(rustix::io::Errno::OPNOTSUPP) => allocate_by_writing(&file, len)?,
@@ -171,7 +171,7 @@ impl DirectoryFile for File {
     }
 }
 
-/// Makes a call again that a signal has interrupted, as some file systems allow.
+/// Repeats a call that a signal has interrupted, as some file systems allow.
 fn uninterrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     loop {
         match call() {
@@ -181,8 +181,8 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Creates a directory and those above it, if need be. What is in a directory that a power cut takes
-/// away is lost, fsynced or not: so those are fsynced in which one was created.
+/// Creates a directory and its parents, if necessary. Each directory in which one was created is
+/// fsynced: otherwise a power cut could remove the new directory, with all that was fsynced in it.
 fn create(path: &Path) -> io::Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
@@ -199,7 +199,7 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        // Not `lost+found`.
+        // Leaves out directories, such as `lost+found`.
         if !entry.file_type()?.is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -207,7 +207,7 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// For file systems that cannot allocate without it.
+/// Allocates a file on a file system that cannot do so without a write.
 fn allocate_by_writing(file: &File, len: u64) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
     let mut at = 0;

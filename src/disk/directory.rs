@@ -4,20 +4,20 @@ use std::io;
 
 /// One flat directory of files.
 pub trait Directory: Send + Sync + 'static {
-    /// An open file of it.
+    /// An open file of the directory.
     type File: DirectoryFile;
 
-    /// The names of its files, in any order.
+    /// The names of the files, in any order.
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Opens a file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
     /// Creates a file of `len` bytes, all zero, whose blocks are allocated: writing within them
-    /// cannot fail for want of room. A file of this name is replaced.
+    /// cannot fail for lack of room. Replaces a file of this name.
     fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
 
-    /// Renames a file, over another one if there is one.
+    /// Renames a file. Replaces a file of the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
@@ -30,7 +30,7 @@ pub trait Directory: Send + Sync + 'static {
 /// An open file.
 #[expect(clippy::len_without_is_empty, reason = "it asks the file system, and may fail")]
 pub trait DirectoryFile: Send + Sync + 'static {
-    /// Its length in bytes.
+    /// The length of the file in bytes.
     fn len(&self) -> io::Result<u64>;
 
     /// Reads up to `buffer.len()` bytes at `offset`; 0 is the end of the file.
@@ -39,10 +39,10 @@ pub trait DirectoryFile: Send + Sync + 'static {
     /// Writes all of `bytes` at `offset`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Cuts it, or extends it with zeros.
+    /// Cuts the file, or extends it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes its content and its length durable.
+    /// Makes the content and the length of the file durable.
     fn sync(&self) -> io::Result<()>;
 
     /// Reads until `buffer` is full or the file ends; returns how many bytes there were.
@@ -60,21 +60,22 @@ pub trait DirectoryFile: Send + Sync + 'static {
     }
 }
 
-/// Whether an error may pass by itself: the process or the machine has no file or no memory left at this
-/// moment, or a signal came. The call can be made again, unless it was a sync ([`of_sync`]).
+/// Whether the cause of an error may pass by itself: the process or the machine has no file or no
+/// memory left at the moment, or a signal interrupted the call. The call can be repeated, unless it
+/// was a sync ([`of_sync`]).
 pub(super) fn may_pass(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let number = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
-/// The error of a sync, which never [passes](may_pass): a second sync may succeed although the kernel has
-/// dropped what the first one was for.
+/// The error of a sync, which never [passes](may_pass): a second sync may succeed although the
+/// kernel has dropped the data that the first one failed to write.
 pub(super) fn of_sync(error: io::Error) -> io::Error {
     if may_pass(&error) { io::Error::other(error) } else { error }
 }
 
-/// Whether an error says that the disk, or the part of it that this user may have, is full.
+/// Whether an error says that the disk is full, or the quota of this user on it.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,4 +1,4 @@
-//! Why a log cannot be opened, or cannot go on.
+//! Why a log cannot be opened, or can no longer be written.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use thiserror::Error;
 
 use crate::model::Seq;
 
-/// A log was not opened; nothing of it was changed, except that an unfinished write at its end may
-/// have been cut off.
+/// Why a log was not opened. Nothing in the log was changed, except that an unfinished write at its
+/// end may have been cut off.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The file system failed.
     #[error("{file}: {error}")]
     Io {
-        /// Which file.
+        /// The file.
         file: String,
         /// The failure.
         error: io::Error,
@@ -22,10 +22,10 @@ pub enum OpenError {
     /// Another process has the log open.
     #[error("another hub uses it{}", .process.map_or(String::new(), |id| format!(" (process {id})")))]
     Locked {
-        /// The process that said so last, as it sees itself.
+        /// The id in the lock file: that of the process, as the process itself sees it.
         process: Option<u32>,
     },
-    /// It has files, and none that says that this is a log.
+    /// The directory has files, but not the one that marks a log.
     #[error(
         "it is not empty and not the log of a hub (there is a file `{file}`); choose an empty directory"
     )]
@@ -33,28 +33,28 @@ pub enum OpenError {
         /// One of the files.
         file: String,
     },
-    /// It is a copy, or was restored or moved.
+    /// The log is a copy, or was restored or moved.
     #[error(
         "it was copied, restored or moved: clients may know events that it does not have. \
          `visnyk log import` makes a new log of it, whose positions clients do not take for those of this one"
     )]
     Moved,
-    /// Another version wrote it.
+    /// Another version wrote the log.
     #[error("its format is {found}, and this version reads {known}")]
     Format {
-        /// Its format.
+        /// The format of the log.
         found: u32,
-        /// What this version reads.
+        /// The format that this version reads.
         known: u32,
     },
-    /// What was durable cannot be read any more.
+    /// Events that were durable cannot be read any more.
     #[error(
         "{file} is damaged at byte {offset}: {why}. The last event before it is {}. \
          `visnyk log verify` says more; `visnyk log repair --lose` drops what is behind it",
         .last.0
     )]
     Damaged {
-        /// Which file.
+        /// The file.
         file: String,
         /// Where the damage begins.
         offset: u64,
@@ -66,7 +66,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// A file that is written whole is not as it was written.
+    /// The error for a small file that does not have the content which was written.
     pub(super) fn damaged_file(name: &str) -> Self {
         let why = "it is not as it was written";
         Self::Damaged { file: name.into(), offset: 0, last: Seq::ZERO, why }
@@ -78,15 +78,16 @@ impl OpenError {
     }
 }
 
-/// The log cannot take writes any more. What was handed in and not confirmed may be in it or not.
+/// Why the log can no longer be written. Events that were submitted and not confirmed may be in it
+/// or not.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// A write failed. It is not tried again: after a failed fsync the kernel takes pages for written
+    /// A write failed. It is not repeated: after a failed fsync the kernel takes pages for written
     /// that are not.
     #[error("cannot write to the log: {0}")]
     Io(#[from] io::Error),
-    /// The log was stopped while it waited for room.
+    /// The log was stopped while the writer waited for room on the disk.
     #[error("the log was stopped")]
     Stopped,
     /// An earlier call failed.

@@ -11,12 +11,13 @@ use super::{
 };
 use crate::model::Seq;
 
-/// A channel in an index. Two channels may share one, and a reader compares the names that it finds.
+/// The hash of a channel's name. Two channels may have the same hash, so a reader compares the
+/// names that it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelHash(u32);
 
 impl ChannelHash {
-    /// That of a name.
+    /// The hash of a name.
     pub fn of(name: &str) -> Self {
         Self(checksum(FILE_SEED, name.as_bytes()))
     }
@@ -26,9 +27,11 @@ impl ChannelHash {
 #[derive(Debug, Default)]
 pub(super) struct SegmentIndex {
     blocks: Vec<Block>,
-    /// The channels of all blocks but the last one, each block's sorted; `hashes_from` says whose.
+    /// The channels of all blocks but the last one, sorted within each block. `hashes_from` of a
+    /// block is the index of its first channel.
     hashes: Vec<ChannelHash>,
-    /// Those of the last block, in any order. Until it is sealed the block is taken to have all.
+    /// The channels of the last block, in any order. Until the block is complete, it counts as
+    /// having all channels.
     open: Vec<ChannelHash>,
     /// Where the last block ends.
     end: u64,
@@ -49,21 +52,21 @@ pub(super) struct BlockRange {
     pub(super) end: u64,
 }
 
-/// What an index says of the events behind a seq.
+/// What an index says of the events after a seq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The next events may be in this block, which has none after a seq.
+    /// The next events may be in this block, whose last event has at most this seq.
     Block(BlockRange, Seq),
-    /// It has no such event up to here.
+    /// No such event has a seq up to this one.
     NothingUpTo(Seq),
 }
 
 /// What an index says of the events up to a seq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FoundBack {
-    /// The last ones may be in this block, which begins with a seq.
+    /// The last events may be in this block, whose first event has this seq.
     Block(BlockRange, Seq),
-    /// It has no such event from here on.
+    /// No such event has this seq or a later one.
     NothingFrom(Seq),
 }
 
@@ -97,7 +100,7 @@ impl SegmentIndex {
         self.open.shrink_to(OPEN_HASHES_KEPT);
     }
 
-    /// The index of a segment that takes no more.
+    /// Completes the index of a segment that gets no more batches.
     pub(super) fn seal(mut self) -> Self {
         self.seal_block();
         self.open = Vec::new();
@@ -106,8 +109,8 @@ impl SegmentIndex {
         self
     }
 
-    /// Looks for the next block with events after `after`, of `channels` if that says which; at a
-    /// bounded number of blocks.
+    /// Looks for the next block with events after `after`, of `channels` if they are given.
+    /// Examines a bounded number of blocks.
     pub(super) fn find(&self, after: Seq, channels: Option<&[ChannelHash]>) -> Found {
         let begun = self.blocks.partition_point(|block| block.first <= after.next());
         let first = begun.saturating_sub(1);
@@ -131,8 +134,8 @@ impl SegmentIndex {
         Found::NothingUpTo(self.last.max(after))
     }
 
-    /// Looks for the last block with events up to `through`, of `channels` if that says which; at a
-    /// bounded number of blocks. `None` if it has no such event.
+    /// Looks for the last block with events up to `through`, of `channels` if they are given.
+    /// Examines a bounded number of blocks. `None` if the segment has no such event.
     pub(super) fn find_back(
         &self,
         through: Seq,
@@ -162,13 +165,13 @@ impl SegmentIndex {
         channels.iter().any(|channel| hashes.binary_search(channel).is_ok())
     }
 
-    /// Bytes that it takes in memory.
+    /// Bytes of memory that the index takes.
     pub(super) fn bytes(&self) -> u64 {
         (self.blocks.len() * size_of::<Block>() + self.hashes.len() * size_of::<ChannelHash>())
             as u64
     }
 
-    /// The content of its file. `sealed` tells the segment from others of its name.
+    /// The content of the index's file. `sealed` distinguishes the segment from others of its name.
     pub(super) fn encode(&self, sealed: &Sealed) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u32_le(FORMAT);
@@ -185,7 +188,7 @@ impl SegmentIndex {
         out
     }
 
-    /// Reads it, if it is that of the segment.
+    /// Reads an index; `None` if it is not that of the segment.
     pub(super) fn decode(mut bytes: &[u8], sealed: &Sealed) -> Option<Self> {
         let bytes = &mut bytes;
         let is_this = bytes.try_get_u32_le().ok()? == FORMAT
@@ -234,7 +237,7 @@ pub(super) fn file_name(base: Seq) -> String {
     format!("{:020}{SUFFIX}", base.0)
 }
 
-/// The base that a name of a file gives, if it is that of an index.
+/// The base in the name of an index's file; `None` for another name.
 pub(super) fn base_of(file_name: &str) -> Option<Seq> {
     let digits = file_name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 20)?;
     digits.parse().ok().map(Seq)
@@ -246,7 +249,7 @@ const SUFFIX: &str = ".index";
 const BLOCK_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 64 << 10 };
 /// Blocks compared in one look: the index that is written to is locked meanwhile.
 const BLOCKS_PER_LOOK: usize = if cfg!(test) { 3 } else { 64 };
-/// Channels of the open block that are kept before they are made one each.
+/// Channels that are gathered for the open block before duplicates among them are removed.
 const OPEN_HASHES_MAX: usize = 4_096;
 const OPEN_HASHES_KEPT: usize = 256;
 

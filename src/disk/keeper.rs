@@ -18,7 +18,7 @@ use crate::model::{ChannelName, Draft, Seq};
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRetention {
-    /// Bytes of segments; past it the oldest are removed. 0: unlimited.
+    /// Bytes of segments, above which the oldest are removed. 0: unlimited.
     pub bytes_max: u64,
     /// Milliseconds after which a segment is removed. 0: unlimited.
     pub age_max_ms: u64,
@@ -34,13 +34,13 @@ pub struct LogKeeper<D: Directory> {
     removed: RemovedEvents,
     /// Segments that the log does not have any more, and whose files are still to be removed.
     unlisted: VecDeque<Seq>,
-    /// It waits for a file or for memory.
+    /// Whether work waits for a file or for memory.
     is_put_off: bool,
     /// The size of the losses file.
     losses_bytes: u64,
-    /// Calls for which a larger reserve waits: there was no room for it.
+    /// Calls until a larger reserve is tried again, for which there was no room.
     reserve_waits: u32,
-    /// The oldest segment that cannot be read, and how often that was tried.
+    /// The oldest segment that cannot be read, and the number of attempts.
     unreadable: Option<(Seq, u32)>,
 }
 
@@ -64,16 +64,16 @@ impl<D: Directory> LogKeeper<D> {
         }
     }
 
-    /// Waits until there is something to do, or a while; false when the log has ended.
+    /// Waits until there is work, or for `time`; false when the log has ended.
     pub fn wait(&self, time: Duration) -> bool {
         self.segments.wait(time)
     }
 
-    /// Does what is due. What the file system has no room for, or the process no file or memory, is still
-    /// due at the next call.
+    /// Does the work that is due. Work for which the disk has no room, or the process no file or
+    /// memory, stays due until the next call.
     ///
     /// # Errors
-    /// A file system that fails otherwise.
+    /// Any other failure of the file system.
     pub fn work(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
         let removed = put_off(self.remove_old(histories, now_ms))?;
         let reserved = put_off(self.renew_reserve())?;
@@ -83,7 +83,7 @@ impl<D: Directory> LogKeeper<D> {
         Ok(())
     }
 
-    /// Logs when what is due begins to wait, and when it is done.
+    /// Logs when due work begins to wait, and when it is done.
     fn report(&mut self, waits_for: Option<io::Error>) {
         match &waits_for {
             Some(error) if !self.is_put_off => tracing::warn!(
@@ -99,7 +99,7 @@ impl<D: Directory> LogKeeper<D> {
         self.is_put_off = waits_for.is_some();
     }
 
-    /// Writes the indexes of segments that take no more. A reader makes one that is missing.
+    /// Writes the indexes of segments that get no more batches. A reader makes one that is missing.
     fn save_indexes(&self) {
         for (sealed, index) in self.segments.take_unsaved() {
             if !self.segments.has(sealed.base) {
@@ -186,11 +186,12 @@ impl<D: Directory> LogKeeper<D> {
         directory.sync().map_err(of_sync)
     }
 
-    /// Notes what segments hold that will be lost, and has it evicted. Gives how many of them were noted: a
-    /// read that fails is tried again at the next call, so the segments from there on stay till then.
+    /// Notes what is lost with segments that are about to be removed, and evicts their events.
+    /// Returns how many segments were noted: a failed read is repeated at the next call, and until
+    /// then the segments from there on stay.
     ///
     /// # Errors
-    /// A failure that may pass.
+    /// An error that may pass.
     fn note_removals(
         &mut self,
         segments: &[(Sealed, Seq)],
@@ -213,7 +214,7 @@ impl<D: Directory> LogKeeper<D> {
                 Err(error) => error.to_string(),
                 Ok(last) => format!("it is damaged behind event {}", last.0),
             };
-            // All of it counts as lost, whatever the reason is.
+            // All events of the segment count as lost, whatever the reason is.
             let file = segment::file_name(sealed.base);
             tracing::warn!(file, why, "a segment that is removed cannot be read to its end");
             with_this.lose_unread(sealed.last);
@@ -223,7 +224,7 @@ impl<D: Directory> LogKeeper<D> {
         Ok((removed, segments.len()))
     }
 
-    /// Counts a failed read of a segment. Whether there were as many as there may be.
+    /// Counts a failed read of a segment; true if it was the last attempt.
     fn has_failed_often(&mut self, base: Seq) -> bool {
         let tries = match self.unreadable {
             Some((before, tries)) if before == base => tries + 1,
@@ -233,7 +234,7 @@ impl<D: Directory> LogKeeper<D> {
         tries >= READS_MAX
     }
 
-    /// Notes the events of a segment, as far as it can be read. Gives the last one.
+    /// Notes the events of a segment, as far as it can be read. Returns the last one.
     fn read_removal(
         &self,
         sealed: &Sealed,
@@ -265,7 +266,7 @@ impl<D: Directory> LogKeeper<D> {
     }
 }
 
-/// What tests look at.
+/// For tests.
 #[cfg(test)]
 impl<D: Directory> LogKeeper<D> {
     /// How much of each kind the log holds in memory.
@@ -288,20 +289,21 @@ impl<D: Directory> LogKeeper<D> {
 
 /// The histories whose events are in the log.
 pub trait Histories {
-    /// The oldest event in any history, or a seq before it. A seq up to `enough` need not be exact.
+    /// The oldest event in any history, or a seq before it. A result up to `enough` need not be
+    /// exact.
     fn oldest_retained(&self, enough: Seq) -> Seq;
 
     /// Evicts an event that is about to be removed, if it is retained.
     fn evict(&self, channel: &ChannelName, seq: Seq, draft: &Draft);
 
-    /// Evicts all events up to `last`: which ones there are cannot be read.
+    /// Evicts all events up to `last`, which cannot be read one by one.
     fn evict_all_through(&self, last: Seq);
 
     /// All events before `first` are about to be removed, and are evicted.
     fn begin_with(&self, first: Seq);
 }
 
-/// The error of work that waits: its failure may pass.
+/// Separates errors that may pass, for which work waits, from others.
 fn put_off(result: io::Result<()>) -> io::Result<Option<io::Error>> {
     match result {
         Err(error) if may_pass(&error) => Ok(Some(error)),
@@ -316,8 +318,8 @@ fn remove_if_there<D: Directory>(directory: &D, name: &str) -> io::Result<()> {
     }
 }
 
-/// Writes a file that the log cannot do without, at the expense of the reserve if the disk is full.
-/// The keeper makes the reserve again.
+/// Writes a file that the log needs. On a full disk the file takes the space of the reserve, which
+/// the keeper then allocates again.
 pub(super) fn write_small<D: Directory>(directory: &D, name: &str, bytes: &[u8]) -> io::Result<()> {
     match small_file::write(directory, name, bytes) {
         Err(error) if is_full(&error) => {
@@ -329,12 +331,12 @@ pub(super) fn write_small<D: Directory>(directory: &D, name: &str, bytes: &[u8])
     }
 }
 
-/// Notes that seqs up to `last` are not used again.
+/// Notes in a file that seqs up to `last` are not used again.
 pub(super) fn note_start<D: Directory>(directory: &D, last: Seq) -> io::Result<()> {
     write_small(directory, STARTED_AT, &last.0.to_le_bytes())
 }
 
-/// Sets room aside for the losses file, if there is any.
+/// Reserves space for the losses file, if the disk has room.
 pub(super) fn reserve<D: Directory>(directory: &D) -> io::Result<()> {
     if reserved_bytes(directory)? < RESERVE_BYTES {
         allocate_reserve(directory, RESERVE_BYTES)?;
@@ -367,15 +369,15 @@ pub(super) const LOSSES: &str = "losses";
 pub(super) const STARTED_AT: &str = "started-at";
 /// Disk space that is freed for the losses file when the disk is full.
 pub(super) const RESERVE: &str = "reserve";
-/// Of the reserve at least. It is twice the losses file if that is more: the next one may be larger, and is
-/// written beside it.
+/// The smallest reserve. The reserve is twice the losses file if that is more: the next losses file
+/// may be larger, and is written beside the last one.
 const RESERVE_BYTES: u64 = 8 << 20;
 /// Calls between two attempts to allocate a larger reserve.
 const RESERVE_WAITS: u32 = 60;
-/// Attempts to read a segment before it is removed unread. With it goes the note which channels were closed
-/// and which keys were used, so it is worth some seconds.
+/// Attempts to read a segment before it is removed unread. With it goes the knowledge of which
+/// channels were closed and which keys were used, so it is worth some seconds.
 const READS_MAX: u32 = 5;
-/// Segments removed between two looks at the spare.
+/// Segments that are removed between two checks of the spare segment.
 const SEGMENTS_PER_PASS: usize = 8;
 
 /// Histories whose oldest event is this one.

@@ -1,4 +1,4 @@
-//! What the log holds, as its bytes are: nothing of it is copied.
+//! The items of a log, as bytes: nothing is copied.
 
 use super::{
     batch::{RawEvent, RawItem},
@@ -7,11 +7,11 @@ use super::{
 };
 use crate::model::{ChannelName, EventKind, FrameLength, Seq};
 
-/// One thing that the log holds.
+/// One item of the log.
 pub enum LogItem<'a> {
     /// An event.
     Event(LogEvent<'a>),
-    /// The key under which the events that follow were published.
+    /// The key of the publish whose events follow.
     Key(StoredKey),
 }
 
@@ -22,7 +22,8 @@ pub struct LogEvent<'a> {
 }
 
 impl<'a> LogItem<'a> {
-    /// An item of a batch of this time, with the seq of the next event before it.
+    /// An item of a batch that was written at `time_ms`. `next` is the seq of the next event of the
+    /// batch.
     pub(super) fn of(item: RawItem<'a>, next: Seq, time_ms: u64) -> Self {
         match item {
             RawItem::Event(event) => Self::Event(LogEvent { seq: next, event }),
@@ -30,7 +31,7 @@ impl<'a> LogItem<'a> {
         }
     }
 
-    /// A copy of it. `None` if it is an event that this version does not know.
+    /// Copies the item; `None` for an event that this version does not know.
     pub fn recover(&self) -> Option<Recovered> {
         match self {
             Self::Event(event) => {
@@ -43,7 +44,7 @@ impl<'a> LogItem<'a> {
 }
 
 impl LogEvent<'_> {
-    /// Its number in the log.
+    /// The seq of the event.
     pub fn seq(&self) -> Seq {
         self.seq
     }
@@ -53,7 +54,7 @@ impl LogEvent<'_> {
         self.event.channel
     }
 
-    /// A publisher's, or the hub's.
+    /// Whether the event is a publisher's or the hub's.
     pub fn kind(&self) -> EventKind {
         self.event.kind
     }
@@ -63,12 +64,12 @@ impl LogEvent<'_> {
         self.event.time_ms
     }
 
-    /// Bytes of its frame. `None` if its text is not that of an event.
+    /// The size of its frame; `None` if its text is not that of an event.
     pub fn frame_bytes(&self, length: FrameLength) -> Option<usize> {
         Some(length.of_text(self.event.text_bytes()?, self.seq))
     }
 
-    /// A copy of it. `None` if its text is not that of an event.
+    /// Copies the event; `None` if its text is not that of an event.
     pub fn recover(&self, channel: ChannelName) -> Option<RecoveredEvent> {
         self.event.recover(self.seq, channel)
     }

@@ -23,29 +23,29 @@ use crate::model::{ChannelName, Seq};
 /// A reader of an open log, for any number of threads. It does not keep the log open.
 pub struct LogReader<D: Directory>(pub(super) Weak<Segments<D>>);
 
-/// What to look for.
+/// What to search for.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSearch<'a> {
-    /// Events after this one.
+    /// Only events after this seq.
     pub after: Seq,
-    /// No further than this. It has to be written.
+    /// Only events up to this seq, which must be written.
     pub through: Seq,
-    /// Events at most.
+    /// The most events.
     pub events_max: usize,
-    /// No event more once there are as many frame bytes.
+    /// Frame bytes after which no further event is added.
     pub bytes_max: usize,
-    /// The channels that are wanted, sorted, if they are known.
+    /// The wanted channels, sorted, if they are known.
     pub channels: Option<&'a [ChannelHash]>,
-    /// The events that are wanted, in order, if they are known; what is between them is skipped.
+    /// The wanted events, in order, if they are known; events between them are skipped.
     pub seqs: Option<&'a [Seq]>,
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct LogFound {
     /// Events, in log order.
     pub events: Vec<RecoveredEvent>,
-    /// There are no others up to here.
+    /// The seq up to which everything was searched.
     pub through: Seq,
 }
 
@@ -56,17 +56,17 @@ pub enum ReadError {
     /// The file system failed.
     #[error("{file}: {error}")]
     Io {
-        /// Which file.
+        /// The file.
         file: String,
         /// The failure.
         error: io::Error,
     },
-    /// What was durable is not there any more.
+    /// Events that were durable cannot be read any more.
     #[error("{file} is damaged at byte {offset} or behind it")]
     Damaged {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Where the block begins that is damaged.
+        /// Where the damaged block begins.
         offset: u64,
     },
     /// The log is closed.
@@ -75,8 +75,8 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Whether the read can be made again after a while: the disk is well, but the process or the machine
-    /// has no file or no memory left.
+    /// Whether the read can be repeated after a while: the disk works, but the process or the
+    /// machine has no file or no memory left.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Io { error, .. } if may_pass(error))
     }
@@ -87,18 +87,18 @@ impl<D: Directory> LogReader<D> {
         Self(Arc::downgrade(segments))
     }
 
-    /// Sets how many bytes of the log are kept in memory for other readers, and as many of its indexes.
+    /// Sets how many bytes of the log are cached for other readers, and as many of its indexes.
     pub fn keep_in_memory(&self, bytes_max: u64) {
         if let Some(segments) = self.0.upgrade() {
             segments.reads.lock().keep(bytes_max);
         }
     }
 
-    /// Looks for the next events for which `select` gives their channels by seqs and names, as far as one
-    /// look goes. Blocks.
+    /// Searches for the next events of the channels that `select` returns for their seqs and names,
+    /// in a bounded number of blocks. Blocks the thread.
     ///
     /// # Errors
-    /// A file system that fails, or bytes that are not as they were written.
+    /// A failure of the file system, or damaged bytes.
     pub fn search(
         &self,
         search: &LogSearch<'_>,
@@ -121,7 +121,7 @@ impl<D: Directory> LogReader<D> {
                 found.through = Seq(seq.0 - 1);
             }
             let Some(located) = segments.locate(found.through, search.channels) else {
-                // Seqs that were skipped at a start.
+                // No segment has these seqs: a start skipped them.
                 found.through = search.through;
                 break;
             };
@@ -140,7 +140,7 @@ impl<D: Directory> LogReader<D> {
                     blocks += 1;
                     continue;
                 }
-                // What is to be read is written, so this segment has no more.
+                // Events up to `search.through` are written, so this segment has no more of them.
                 Found::NothingUpTo(_) => {
                     found.through = search.through;
                     break;
@@ -171,8 +171,8 @@ impl<D: Directory> LogReader<D> {
     }
 }
 
-/// Adds the events of a block, as many as are wanted, and says whether those are all. `None` if it is
-/// not as it was written.
+/// Adds the wanted events of a block. False if not all of them were added, within the limits of the
+/// search. `None` if the block is damaged.
 fn read_block(
     mut block: &[u8],
     search: &LogSearch<'_>,
@@ -216,15 +216,15 @@ fn read_block(
 }
 
 impl RawEvent<'_> {
-    /// A copy of it. `None` if its text is not that of an event.
+    /// Copies the event; `None` if its text is not that of an event.
     pub(super) fn recover(&self, seq: Seq, channel: ChannelName) -> Option<RecoveredEvent> {
         let (time_ms, kind, draft) = (self.time_ms, self.kind, self.draft()?);
         Some(RecoveredEvent { seq, time_ms, kind, channel, draft })
     }
 }
 
-/// The index of a segment that takes no more: as it is in its file, or made anew. Adds the bytes of the
-/// log that it has read for that to `bytes`, also if it fails.
+/// The index of a segment that gets no more batches: read from its file, or made from the segment.
+/// Adds the bytes of the segment that were read to `bytes`, also if that fails.
 pub(super) fn load_index<D: Directory>(
     segments: &Segments<D>,
     sealed: &Sealed,
@@ -251,7 +251,7 @@ pub(super) fn load_index<D: Directory>(
         }
         *bytes += sealed.bytes;
         let index = make_index(segments, sealed)?;
-        // It is made again as long as this fails.
+        // If this fails, the next reader makes the index again.
         if let Err(error) =
             small_file::write_derived(&segments.directory, &name, &index.encode(sealed))
         {
@@ -300,7 +300,7 @@ fn read_header(file: &impl DirectoryFile, base: Seq) -> io::Result<Option<Segmen
     Ok(SegmentHeader::decode(&bytes[..read]).filter(|header| header.base == base))
 }
 
-/// The bytes of a block, whose checksums are right.
+/// The bytes of a block. Their checksums were verified.
 pub(super) fn load_block<D: Directory>(
     segments: &Segments<D>,
     base: Seq,
@@ -375,7 +375,8 @@ pub(super) fn is_removed<D: Directory>(
     is_missing && !segments.has(base)
 }
 
-/// Blocks and indexes that one look comes to: other readers wait for the thread.
+/// Blocks and indexes that one search examines: other readers wait for the thread.
 pub(super) const BLOCKS_PER_SEARCH: usize = 32;
-/// Bytes of blocks after which a look comes to no other: one that is a large batch has megabytes.
+/// Bytes of blocks after which a search examines no further one: a block with a large batch has
+/// megabytes.
 pub(super) const SCANNED_BYTES_MAX: u64 = 2 << 20;

@@ -1,4 +1,4 @@
-//! What makes a directory a log: its format, its epoch, and which directory it is.
+//! What makes a directory a log: its format, its epoch, and its identity.
 
 use bytes::{Buf, BufMut};
 
@@ -10,7 +10,7 @@ use crate::model::Epoch;
 pub(super) struct Meta {
     format: u32,
     pub(super) epoch: Epoch,
-    /// What tells the directory from a copy of it.
+    /// Distinguishes the directory from a copy of it.
     pub(super) identity: u64,
 }
 
@@ -19,7 +19,7 @@ impl Meta {
         Self { format: FORMAT, epoch, identity }
     }
 
-    /// Reads that of a directory. `None` if it does not exist.
+    /// Reads the file of a directory; `None` if it does not exist.
     pub(super) fn read(directory: &impl Directory) -> Result<Option<Self>, OpenError> {
         let Some(bytes) = small_file::load(directory, META)? else { return Ok(None) };
         let meta = Self::decode(&bytes).ok_or_else(|| OpenError::damaged_file(META))?;
@@ -50,8 +50,8 @@ impl Meta {
     }
 }
 
-/// The file because of which a directory with these is neither a log nor can become one: a start
-/// before this one may have been cut short.
+/// The file because of which a directory is neither a log nor can become one. Files that a start
+/// leaves which was cut short are no obstacle.
 pub(super) fn foreign_file(names: Vec<String>) -> Option<String> {
     let may_be_in_new_log =
         |name: &str| name == LOCK || name.strip_suffix(small_file::NEW) == Some(META);

@@ -1,7 +1,8 @@
-//! The log on disk: segments of batches, written by one thread and fsynced before anyone sees what is
-//! in them (docs/adr/031-a-log-on-disk.md).
+//! The log on disk: segments of batches, written by one thread and fsynced before any client sees
+//! their events (docs/adr/031-a-log-on-disk.md).
 //!
-//! [`LogReader`] reads older events back, for readers of history (docs/adr/034-history-beyond-memory.md).
+//! [`LogReader`] reads older events, for readers of history
+//! (docs/adr/034-history-beyond-memory.md).
 //! Nothing here knows of channels' histories, subscribers or tasks: it stores what it is handed, says
 //! when that is durable, and reads it back.
 

@@ -1,5 +1,5 @@
-//! Mistakes that a test can put into the log, to see that the simulation finds them. Without `cfg(test)`
-//! `is_planted!` is false.
+//! Mistakes that a test can plant in the log, to see that the simulation finds them. Without
+//! `cfg(test)` `is_planted!` is false.
 
 /// Whether the log makes this mistake.
 macro_rules! is_planted {
@@ -22,19 +22,19 @@ mod switch {
     /// A mistake in the code of the log.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Planted {
-        /// After a failed fsync the next one counts.
+        /// After a failed fsync the log continues as if the next one covered it.
         FailedSyncIsRetried,
-        /// A start believes what it reads of the tail, which may be in the page cache alone.
+        /// A start trusts the end of the log that it reads, which may be only in the page cache.
         TailIsTrusted,
-        /// A start that skips seqs does not note it.
+        /// A start that skips seqs does not note them in a file.
         StartIsNotNoted,
-        /// Seqs that are not written are not noted.
+        /// Seqs of events that are not written are not noted in a file.
         TransientSeqsAreNotNoted,
-        /// The end of a closed log is its last event that is written.
+        /// The end that a closed log notes is its last written event, not its last seq.
         CleanEndIsOfWritten,
-        /// Segments that were removed from the log keep their files.
+        /// The files of removed segments stay.
         SegmentsStay,
-        /// So do their indexes alone.
+        /// The index files of removed segments stay.
         IndexesStay,
         /// Nothing is dropped from the losses file.
         LossesGrow,
@@ -44,7 +44,7 @@ mod switch {
         static PLANTED: Cell<Option<Planted>> = const { Cell::new(None) };
     }
 
-    /// From now on the log makes this mistake, in this thread.
+    /// Plants a mistake in the logs of this thread, from now on.
     pub(crate) fn plant(mistake: Option<Planted>) {
         PLANTED.set(mistake);
     }

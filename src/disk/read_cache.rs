@@ -23,7 +23,7 @@ pub(super) struct OpenSegment<F> {
     pub(super) seed: u32,
 }
 
-/// A value that the first reader makes, while others that want it wait.
+/// A value that the first reader makes, while other readers of it wait.
 #[derive(Debug)]
 pub(super) struct Shared<T>(Arc<Mutex<Option<Arc<T>>>>);
 
@@ -40,8 +40,8 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// The value, made now if need be. One reader at a time makes it; if that fails the next one
-    /// tries again.
+    /// The value, made now if necessary. One reader at a time makes it; if that fails, the next one
+    /// tries.
     pub(super) fn get_or_make<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut value = self.0.lock();
         if let Some(value) = &*value {
@@ -54,17 +54,17 @@ impl<T> Shared<T> {
 }
 
 impl<F> ReadCache<F> {
-    /// An empty one, which keeps the block and the index that were read last.
+    /// An empty cache, which keeps the last block and the last index.
     pub(super) fn new() -> Self {
         Self { segments: Lru::new(OPEN_SEGMENTS_MAX), indexes: Lru::new(0), blocks: Lru::new(0) }
     }
 
-    /// Keeps so many bytes of blocks, and as many of indexes.
+    /// Sets the bytes of blocks to keep, and as many of indexes.
     pub(super) fn keep(&mut self, bytes_max: u64) {
         (self.indexes.weight_max, self.blocks.weight_max) = (bytes_max, bytes_max);
     }
 
-    /// Drops what it has of the segments before `base`.
+    /// Drops what belongs to segments before `base`.
     pub(super) fn forget_before(&mut self, base: Seq) {
         self.segments.retain(|segment| *segment >= base);
         self.indexes.retain(|segment| *segment >= base);
@@ -72,7 +72,7 @@ impl<F> ReadCache<F> {
     }
 }
 
-/// Values of a bounded weight in all; the one that was not used for the longest time goes first.
+/// Values with a bounded total weight; the least recently used one is dropped first.
 #[derive(Debug)]
 pub(super) struct Lru<K, V> {
     entries: HashMap<K, Entry<V>>,
@@ -100,7 +100,8 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         Some(&entry.value)
     }
 
-    /// Puts a value in. Others go as long as there is too much; it stays even if it alone is.
+    /// Inserts a value, and drops others while the total weight is too large. The new value stays
+    /// even if it is too large by itself.
     pub(super) fn insert(&mut self, key: K, value: V, weight: u64) {
         self.uses += 1;
         let entry = Entry { value, weight, used: self.uses };
@@ -109,7 +110,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
             self.weight -= before.weight;
         }
         while self.weight > self.weight_max && self.entries.len() > 1 {
-            // Some hundred entries: a list in order would cost each use more.
+            // There are a few hundred entries; an ordered list would make each use more expensive.
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
             let Some(oldest) = oldest.map(|(key, _)| *key) else { break };
             if let Some(entry) = self.entries.remove(&oldest) {

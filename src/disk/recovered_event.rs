@@ -1,25 +1,25 @@
-//! What the log holds, as it is read from it.
+//! The items of a log, copied.
 
 use super::removed::StoredKey;
 use crate::model::{ChannelName, Draft, EventKind, Seq};
 
-/// One thing that the log holds.
+/// One item of the log.
 #[derive(Debug)]
 pub enum Recovered {
     /// An event.
     Event(RecoveredEvent),
-    /// The key under which the events that follow were published.
+    /// The key of the publish whose events follow.
     Key(StoredKey),
 }
 
 /// An event of the log.
 #[derive(Debug)]
 pub struct RecoveredEvent {
-    /// Its number in the log.
+    /// The seq of the event.
     pub seq: Seq,
     /// When it was accepted, in milliseconds since 1970.
     pub time_ms: u64,
-    /// A publisher's, or the hub's.
+    /// Whether the event is a publisher's or the hub's.
     pub kind: EventKind,
     /// Its channel.
     pub channel: ChannelName,

@@ -1,4 +1,4 @@
-//! The losses file: what the log still has to know of segments that it has removed.
+//! The losses file: what the log must remember of removed segments.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,17 +10,17 @@ use crate::{
     model::{ChannelName, EventKind, Seq},
 };
 
-/// What removed segments held, as far as it still counts: without it a restart would give clients
-/// false gaps, open closed channels again, and publish a repeated key twice.
+/// What must be remembered of removed segments: without it a restart would give clients false gaps,
+/// open closed channels again, and publish a repeated key twice.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RemovedEvents {
-    /// The base of the first segment that is kept; zero as long as none was removed.
+    /// The base of the first segment that is kept; zero until one was removed.
     pub(super) first_base: Seq,
     /// The checksum of the last batch that was removed.
     pub(super) previous: u32,
     /// The last removed event of each channel.
     lost: BTreeMap<ChannelName, Seq>,
-    /// The same in order.
+    /// The same, by seq.
     order: BTreeMap<Seq, ChannelName>,
     /// The last removed event of any channel that is not in `lost`.
     unnamed: Seq,
@@ -33,32 +33,32 @@ pub struct RemovedEvents {
 pub struct StoredKey {
     /// The key.
     pub key: IdempotencyKey,
-    /// The first of its events.
+    /// The seq of its first event.
     pub first: Seq,
-    /// How many.
+    /// The number of its events.
     pub events: u32,
-    /// When they were published, in milliseconds since 1970.
+    /// When the events were published, in milliseconds since 1970.
     pub time_ms: u64,
 }
 
-/// How much of removed segments is kept.
+/// How much is remembered of removed segments.
 #[derive(Debug, Clone, Copy)]
 pub struct RemovedLimits {
-    /// Channels whose losses are known one by one.
+    /// The most channels whose losses are remembered by name.
     pub channels_max: usize,
-    /// Milliseconds for which a closed channel is known.
+    /// Milliseconds for which a closed channel is remembered.
     pub closed_ms: u64,
-    /// Closed channels.
+    /// The most closed channels.
     pub closed_max: usize,
-    /// Milliseconds for which an idempotency key is known.
+    /// Milliseconds for which an idempotency key is remembered.
     pub keys_ms: u64,
-    /// Idempotency keys.
+    /// The most idempotency keys.
     pub keys_max: usize,
 }
 
 impl RemovedEvents {
-    /// What there is to know when the losses file is damaged: any channel may have lost events before
-    /// the first segment.
+    /// What is assumed if the losses file is damaged: any channel may have lost events before the
+    /// first segment.
     pub(super) fn unknown_before(first: Option<SegmentHeader>) -> Self {
         let Some(header) = first else { return Self::default() };
         Self {
@@ -69,8 +69,8 @@ impl RemovedEvents {
         }
     }
 
-    /// Adds an item of a segment that is about to be removed. `next` is the seq of the next event
-    /// before it, and the result that behind it.
+    /// Adds an item of a segment that is about to be removed. `next` is the seq of the next event;
+    /// returns the one after this item.
     pub(super) fn add(&mut self, item: Item, next: Seq, time_ms: u64) -> Seq {
         match item {
             Item::Event { kind, channel, time_ms, .. } => {
@@ -78,7 +78,7 @@ impl RemovedEvents {
                     EventKind::Closed => {
                         self.closed.insert(channel.clone(), (next, time_ms));
                     }
-                    // It was open again.
+                    // The channel was opened again.
                     EventKind::Published => {
                         self.closed.remove(&channel);
                     }
@@ -107,7 +107,7 @@ impl RemovedEvents {
         self.unnamed = last;
     }
 
-    /// Forgets what has expired.
+    /// Drops what has expired.
     pub(super) fn expire(&mut self, limits: &RemovedLimits, now_ms: u64) {
         if is_planted!(LossesGrow) {
             return;
@@ -118,7 +118,7 @@ impl RemovedEvents {
         self.limit(limits);
     }
 
-    /// Forgets the oldest beyond the limits.
+    /// Drops the oldest entries beyond the limits.
     pub(super) fn limit(&mut self, limits: &RemovedLimits) {
         if is_planted!(LossesGrow) {
             return;

@@ -1,4 +1,4 @@
-//! Makes a log usable that cannot be opened as it is: a copy, or one that is damaged.
+//! Makes a log usable that cannot be opened: a copy, or a damaged log.
 
 use super::{
     directory::{Directory, DirectoryFile},
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::model::{Epoch, Seq};
 
-/// What is wrong with a log, and what is left of it.
+/// The damage of a log, and what is left of it.
 #[derive(Debug)]
 pub struct Damage {
-    /// What is wrong, in the order of the log.
+    /// The errors, in the order of the log.
     pub found: Vec<OpenError>,
-    /// The last event before the first damage.
+    /// The seq of the last event before the first damage.
     pub last_event: Seq,
-    /// Where the log is cut: the first segment with damage, and what is good of it.
+    /// Where the log is cut: the first damaged segment, and the length of its intact part.
     cut: Option<(Seq, u64)>,
     contents: LogContents,
 }
@@ -34,7 +34,7 @@ impl Damage {
 }
 
 impl<D: Directory> Recovery<D> {
-    /// Looks into a directory with whatever is readable of a log, its copy included.
+    /// Examines what can be read of a log in a directory, even if it is a copy or damaged.
     ///
     /// # Errors
     /// A directory that is not a log, or one of another format.
@@ -69,7 +69,7 @@ impl<D: Directory> Recovery<D> {
         Ok((recovery, found))
     }
 
-    /// Reads all of it, behind damage too.
+    /// Reads the whole log, also after damage.
     pub fn verify(&self, mut found: Vec<OpenError>) -> Damage {
         let mut contents = self.empty_contents();
         let mut cut = None;
@@ -99,16 +99,16 @@ impl<D: Directory> Recovery<D> {
         Damage { found, last_event, cut, contents }
     }
 
-    /// Cuts the log off before its first damage, and begins a new epoch: clients get a gap instead of
-    /// positions that mean other events.
+    /// Cuts the log off before its first damage, and begins a new epoch: clients get a gap, where
+    /// positions of the old epoch would mean other events.
     pub fn repair(self, damage: &Damage, identity: u64, new_epoch: Epoch) -> Result<(), OpenError> {
         let directory = self.directory();
-        // First, so that no position of the old epoch is taken for one of what is left.
+        // Written first, so that no position of the old epoch is valid for the shortened log.
         Meta::new(new_epoch, identity).write(directory)?;
         remove_if_there(directory, CLEAN_END)?;
         remove_if_there(directory, STARTED_AT)?;
         if self.transient().is_err() {
-            // Nothing is lost by it: no position of the old epoch goes on without a gap.
+            // Nothing is lost by the removal: every position of the old epoch continues with a gap.
             remove_if_there(directory, TRANSIENT)?;
         }
         if small_file::read(directory, LOSSES).is_err() {
@@ -116,7 +116,7 @@ impl<D: Directory> Recovery<D> {
                 .map_err(OpenError::io(LOSSES))?;
         }
         if let Some((base, offset)) = damage.cut {
-            // From the end, so that what is left is a log at any time.
+            // From the end, so that the directory is a log at any moment.
             for behind in self.bases().iter().rev().take_while(|behind| **behind > base) {
                 remove_if_there(directory, &segment::file_name(*behind))?;
             }
@@ -131,7 +131,7 @@ impl<D: Directory> Recovery<D> {
         directory.sync().map_err(OpenError::io("."))
     }
 
-    /// Makes a log of its own of a copy: in a new epoch, since the original may have gone on.
+    /// Makes a copy a log of its own, in a new epoch: the original may have continued.
     pub fn import(self, identity: u64, new_epoch: Epoch) -> Result<(), OpenError> {
         Meta::new(new_epoch, identity).write(self.directory())
     }

@@ -1,4 +1,4 @@
-//! Reads events of an open log from a seq backwards, as a search for the last events of channels does.
+//! Reads events of an open log backwards, as a search for the last events of channels does.
 
 use std::ops::ControlFlow;
 
@@ -16,35 +16,37 @@ use super::{
 };
 use crate::model::Seq;
 
-/// What to look for, the newest events first.
+/// What to search for, the newest events first.
 #[derive(Debug, Clone, Copy)]
 pub struct SearchBack<'a> {
-    /// Events up to this one. It has to be written.
+    /// Only events up to this seq, which must be written.
     pub through: Seq,
-    /// No further back than to this one.
+    /// Only events from this seq on.
     pub first: Seq,
-    /// The channels that are wanted, sorted, if they are known.
+    /// The wanted channels, sorted, if they are known.
     pub channels: Option<&'a [ChannelHash]>,
-    /// No block more once so many bytes of the log were read.
+    /// Bytes of the log after which no further block is read.
     pub bytes_max: u64,
 }
 
-/// How far one look has come.
+/// How far one search has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SearchedBack {
-    /// Nothing up to here was looked at.
+    /// Events up to this seq were not examined.
     pub through: Seq,
-    /// Bytes of the log that were read, from memory or from disk; also for an index that was missing.
+    /// Bytes of the log that were read, from memory or from disk, also for a missing index.
     pub bytes: u64,
 }
 
 impl<D: Directory> LogReader<D> {
-    /// Gives the last events to `visit`, the newest first, as far as one look goes or `visit` goes on;
-    /// also events of other channels. `visit` gives nothing for an event that is damaged. Blocks.
+    /// Passes the last events to `visit`, the newest first, until `visit` breaks or a bounded
+    /// number of blocks was examined. Events of other channels are among them. `visit` returns
+    /// `None` for a damaged event. Blocks the thread.
     ///
     /// # Errors
-    /// A file system that fails, or bytes that are not as they were written. A file that cannot be read once
-    /// events were visited ends the look instead, so that a look which is made again visits none twice.
+    /// A failure of the file system, or damaged bytes. If a file cannot be read after events were
+    /// visited, the search ends instead of failing, so that no event is visited twice when it is
+    /// repeated.
     pub fn search_back(
         &self,
         search: &SearchBack<'_>,
@@ -103,7 +105,7 @@ impl<D: Directory> LogReader<D> {
     }
 }
 
-/// The events of a block within a range of seqs. `None` if it is not as it was written.
+/// The events of a block within a range of seqs. `None` if the block is damaged.
 fn events_of(mut block: &[u8], first: Seq, through: Seq) -> Option<Vec<LogEvent<'_>>> {
     let mut events = Vec::new();
     while !block.is_empty() {

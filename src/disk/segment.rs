@@ -1,4 +1,4 @@
-//! A segment: one file of the log, named for the first seq it may hold.
+//! A segment: one file of the log, with the first seq that it may have as its name.
 
 use bytes::{Buf, BufMut};
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{Epoch, Seq};
 
-/// What a segment begins with.
+/// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) epoch: Epoch,
@@ -17,7 +17,7 @@ pub(super) struct SegmentHeader {
     pub(super) base: Seq,
     /// The checksum of the last header of the segment before it.
     pub(super) previous: u32,
-    /// Of the checksums of its batches.
+    /// The seed of the checksums of its batches.
     pub(super) seed: u32,
 }
 
@@ -60,7 +60,7 @@ impl SegmentHeader {
     }
 }
 
-/// A segment that takes no more batches.
+/// A segment that gets no more batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sealed {
     pub(super) base: Seq,
@@ -77,13 +77,13 @@ pub(super) fn file_name(base: Seq) -> String {
     format!("{:020}.log", base.0)
 }
 
-/// The base that a name of a file gives, if it is that of a segment.
+/// The base in the name of a segment's file; `None` for another name.
 pub(super) fn base_of(file_name: &str) -> Option<Seq> {
     let digits = file_name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok().map(Seq))?
 }
 
-/// The bases of the segments of a directory, in their order.
+/// The bases of the segments in a directory, in order.
 pub(super) fn bases(directory: &impl Directory) -> Result<Vec<Seq>, OpenError> {
     let names = directory.list().map_err(OpenError::io("."))?;
     let mut bases: Vec<Seq> = names.iter().filter_map(|name| base_of(name)).collect();
@@ -91,7 +91,7 @@ pub(super) fn bases(directory: &impl Directory) -> Result<Vec<Seq>, OpenError> {
     Ok(bases)
 }
 
-/// The header of the first of these segments, if that has one.
+/// The header of the first of these segments; `None` if the segment has none.
 pub(super) fn first_header(
     directory: &impl Directory,
     bases: &[Seq],
@@ -107,5 +107,5 @@ pub(super) fn first_header(
 /// The format of segments that this version reads and writes.
 pub(super) const FORMAT: u32 = 1;
 const MAGIC: u32 = u32::from_le_bytes(*b"VSEG");
-/// Of the checksums of files that are written whole.
+/// The seed of the checksums of small files.
 pub(super) const FILE_SEED: u32 = 0x5615_6e79;

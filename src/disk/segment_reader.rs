@@ -1,4 +1,4 @@
-//! Reads the batches of a segment in their order, many at a time.
+//! Reads the batches of a segment in order, many at a time.
 
 use std::io;
 
@@ -19,42 +19,42 @@ pub(super) struct SegmentReader<'a, F> {
     len: u64,
     /// The checksum of the last header that was read.
     pub(super) previous: u32,
-    /// The last event that was read, or the one before the first.
+    /// The seq of the last event that was read, or the one before the first.
     pub(super) last: Seq,
-    /// From here on no batch says that those before it were durable.
+    /// From this offset on, no batch says that the batches before it were durable.
     pub(super) unproven: u64,
-    /// What was found from an offset on.
+    /// An offset, and the end of the data after it, if that was searched for.
     end_of_data: Option<(u64, u64)>,
-    /// What was read of the file from `offset` on: the first `filled` bytes.
+    /// Bytes of the file from `offset` on, read ahead: the first `filled` bytes.
     ahead: Vec<u8>,
     filled: usize,
-    /// A buffer that is used again.
+    /// A buffer for reuse.
     spare: Vec<u8>,
 }
 
-/// What comes next in a segment.
+/// The next part of a segment.
 #[derive(Debug)]
 pub(super) enum Next {
     /// At least one batch.
     Batches(Batches),
-    /// Nothing but zeros, up to the end of the file.
+    /// Only zeros, up to the end of the file.
     End,
     /// Bytes that are not the next batch of the chain.
     Invalid,
 }
 
-/// Some batches in a row, whose checksums are right.
+/// Consecutive batches, whose checksums were verified.
 #[derive(Debug)]
 pub(super) struct Batches {
     bytes: Vec<u8>,
-    /// Of the buffer, those of the batches.
+    /// Bytes of the buffer that are batches.
     len: usize,
-    /// Where they begin in the segment.
+    /// The offset of the first batch in the segment.
     begin: u64,
 }
 
 impl Batches {
-    /// Where each begins in the segment, its header and its items.
+    /// The offset of each batch in the segment, its header and its items.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, BatchHeader, &[u8])> {
         let mut rest = &self.bytes[..self.len];
         let mut offset = self.begin;
@@ -68,14 +68,14 @@ impl Batches {
         })
     }
 
-    /// Their buffer, to be used again.
+    /// The buffer, for reuse.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 }
 
 impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
-    /// A reader of the batches behind `header`.
+    /// A reader of the batches after `header`.
     pub(super) fn new(file: &'a F, header: &SegmentHeader) -> io::Result<Self> {
         Ok(Self {
             file,
@@ -93,12 +93,12 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
         })
     }
 
-    /// Takes a buffer that is not needed any more.
+    /// Takes a buffer for reuse.
     pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
         self.spare = buffer;
     }
 
-    /// Reads on.
+    /// Reads the next part.
     pub(super) fn next(&mut self) -> io::Result<Next> {
         let begin = self.offset;
         let mut len = 0;
@@ -126,8 +126,8 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
         Ok(if self.end_of_data()? == self.offset { Next::End } else { Next::Invalid })
     }
 
-    /// The header of the batch behind the first `at` bytes that were read ahead, if a whole one is there
-    /// that is the next of the chain. If `at` is 0, as much as it takes is read.
+    /// The header of the batch after the first `at` bytes that were read ahead, if a whole batch is
+    /// there and it is the next of the chain. If `at` is 0, reads as many bytes as the batch takes.
     fn batch_ahead(&mut self, at: usize) -> io::Result<Option<BatchHeader>> {
         if !self.read_ahead(at, BatchHeader::BYTES)? {
             return Ok(None);
@@ -148,8 +148,9 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
         header.epoch == self.epoch && header.previous == self.previous && header.first > self.last
     }
 
-    /// Whether there are `bytes` behind the first `at` that were read ahead. More is read only if `at` is
-    /// zero: batches that have been read are handed on first, also before a failure of the disk.
+    /// Whether there are `bytes` after the first `at` bytes that were read ahead. Reads more only
+    /// if `at` is zero: batches that were read are returned first, also before a failure of the
+    /// disk.
     fn read_ahead(&mut self, at: usize, bytes: usize) -> io::Result<bool> {
         if at > 0 || self.filled >= bytes {
             return Ok(self.filled >= at + bytes);
@@ -170,7 +171,7 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
         Ok(true)
     }
 
-    /// The batch that begins at `offset`, if a whole one does.
+    /// The batch at `offset`, if a whole one begins there.
     fn batch_at(&self, offset: u64) -> io::Result<Option<BatchHeader>> {
         let mut head = [0; BatchHeader::BYTES];
         let read = self.file.read_full_at(&mut head, offset)?;
@@ -184,8 +185,8 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
         Ok(header.matches(&items[..read], self.seed).then_some(header))
     }
 
-    /// The first whole batch behind the invalid bytes at which the reader stands that says they had
-    /// been durable: they are damaged then, and no torn write.
+    /// The first whole batch after invalid bytes at the current offset which says that these bytes
+    /// were durable. Then they are damaged, and not a torn write.
     pub(super) fn find_proof_of_damage(&self) -> io::Result<Option<BatchHeader>> {
         let mut block = vec![0; SEARCH_BYTES + BatchHeader::BYTES];
         let mut at = self.offset + 1;
@@ -207,7 +208,7 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
         Ok(None)
     }
 
-    /// Where the last byte that is not zero ends, or the reader stands if all are.
+    /// The end of the last byte that is not zero; the current offset if all are zero.
     pub(super) fn end_of_data(&mut self) -> io::Result<u64> {
         if let Some((offset, end)) = self.end_of_data
             && offset == self.offset
@@ -235,9 +236,10 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
     }
 }
 
-/// Bytes that are read at a time, unless one batch is larger. In tests a batch, or some small ones.
+/// Bytes that are read at a time, unless one batch is larger. In tests the bytes are those of one
+/// batch, or of some small ones.
 const BLOCK_BYTES: usize = if cfg!(test) { 300 } else { 512 << 10 };
-/// Bytes that are looked through at a time.
+/// Bytes that are searched at a time.
 const SEARCH_BYTES: usize = 1 << 20;
 
 #[cfg(test)]

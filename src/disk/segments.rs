@@ -1,4 +1,4 @@
-//! What the writer of a log and its keeper share: the list of segments, and the next one.
+//! The state that the writer of a log and its keeper share: the list of segments, and the next one.
 
 use std::{
     collections::VecDeque,
@@ -29,16 +29,16 @@ pub(super) struct Segments<D: Directory> {
 
 struct State<F> {
     sealed: VecDeque<Sealed>,
-    /// The segment that is written to, once there is one.
+    /// The segment that is written to, if there is one.
     current: Option<Current>,
-    /// The indexes of segments that were written to, until they have a file.
+    /// The indexes of sealed segments that have no file yet.
     unsaved: Vec<(Sealed, SegmentIndex)>,
     spare: Spare<F>,
-    /// Bytes that the writer waits for, if the usual ones are not enough.
+    /// Bytes that the writer waits for, if it needs more than the usual ones.
     wanted: u64,
-    /// The last attempt to allocate a spare segment failed, and the next one is made later.
+    /// Whether the last attempt to allocate a spare segment failed; the next one is made later.
     is_put_off: bool,
-    /// The writer does not wait for room on a full disk, or for a file, any more.
+    /// Whether the writer no longer waits for room on a full disk, or for a file.
     is_closing: bool,
     has_stopped: bool,
 }
@@ -49,21 +49,21 @@ struct Current {
     index: SegmentIndex,
 }
 
-/// A segment that a reader comes to.
+/// A segment in which a reader continues.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Located<F> {
     Sealed(Sealed),
-    /// It is written to; what its index says of the events that are looked for.
+    /// The segment that is written to, and what its index says of the wanted events.
     Current(Seq, F),
 }
 
-/// The next segment, allocated before it is needed, so that a full disk shows while there is room
-/// for what is under way.
+/// The next segment. It is allocated before it is needed, so that a full disk is noticed while
+/// there is room for the submissions under way.
 enum Spare<F> {
     Missing,
-    /// With its bytes.
+    /// Allocated, with this many bytes.
     Ready(F, u64),
-    /// The writer gives it its name.
+    /// The writer is about to rename it.
     Taken,
 }
 
@@ -93,7 +93,7 @@ impl<D: Directory> Segments<D> {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Allocates the spare segment if it is missing. Whether the disk is full.
+    /// Allocates the spare segment if it is missing. Returns whether the disk is full.
     pub(super) fn prepare_spare(&self, usual: u64) -> std::io::Result<bool> {
         let bytes = match &*self.state.lock() {
             State { spare: Spare::Missing, wanted, .. } => usual.max(*wanted),
@@ -109,7 +109,7 @@ impl<D: Directory> Segments<D> {
                 if !is_full(&error) {
                     return Err(error);
                 }
-                // What was allocated of it is of more use elsewhere.
+                // The bytes that were allocated are needed elsewhere.
                 let _ = self.directory.remove(SPARE);
                 self.is_full.store(true, Ordering::Relaxed);
                 return Ok(true);
@@ -120,8 +120,8 @@ impl<D: Directory> Segments<D> {
         Ok(false)
     }
 
-    /// Takes the spare segment, which has at least `bytes` bytes, and says how many. Waits for it,
-    /// and so for room on the disk and for a file, unless everything has stopped.
+    /// Takes the spare segment, which has at least `bytes` bytes, and returns its size. Waits for
+    /// the segment, and so for room on the disk and for a file, unless the log is stopped.
     pub(super) fn take_spare(&self, bytes: u64) -> Result<(D::File, u64), WriteError> {
         let mut state = self.state.lock();
         loop {
@@ -142,7 +142,7 @@ impl<D: Directory> Segments<D> {
         }
     }
 
-    /// Makes a call of the writer again as long as its failure may pass, unless the log ends.
+    /// Repeats a call of the writer while its failure may pass, unless the log ends.
     pub(super) fn until_passed(
         &self,
         mut call: impl FnMut() -> std::io::Result<()>,
@@ -160,7 +160,7 @@ impl<D: Directory> Segments<D> {
         }
     }
 
-    /// The spare segment has got its name, and is the one that is written to.
+    /// Makes the spare segment, which has its name now, the one that is written to.
     pub(super) fn begin(&self, base: Seq) {
         let mut state = self.state.lock();
         state.current = Some(Current { base, index: SegmentIndex::default() });
@@ -168,7 +168,7 @@ impl<D: Directory> Segments<D> {
         self.changed.notify_all();
     }
 
-    /// A batch with events of these channels is written to the segment.
+    /// Notes that a batch with events of these channels was written to the current segment.
     pub(super) fn note_batch(
         &self,
         offset: u64,
@@ -180,7 +180,7 @@ impl<D: Directory> Segments<D> {
         }
     }
 
-    /// The segment that was written to takes no more.
+    /// Notes that the current segment gets no more batches.
     pub(super) fn seal(&self, sealed: Sealed) {
         let mut state = self.state.lock();
         if let Some(current) = state.current.take() {
@@ -231,8 +231,8 @@ impl<D: Directory> Segments<D> {
         state.sealed.get(last).map(|sealed| Located::Sealed(*sealed))
     }
 
-    /// The oldest sealed segments to which `removable` applies, each with the base of the one after
-    /// it; `removable` also gets the bytes of it and all after it.
+    /// The oldest sealed segments to which `removable` applies, each with the base of the next one.
+    /// `removable` also gets the bytes of the segment and of all after it.
     pub(super) fn oldest(
         &self,
         count: usize,
@@ -251,7 +251,7 @@ impl<D: Directory> Segments<D> {
         oldest
     }
 
-    /// Drops the oldest from the list, up to the one that begins with `first_kept`.
+    /// Drops the segments before `first_kept` from the list.
     pub(super) fn forget_before(&self, first_kept: Seq) {
         self.state.lock().sealed.retain(|sealed| sealed.base >= first_kept);
         self.reads.lock().forget_before(first_kept);
@@ -270,7 +270,7 @@ impl<D: Directory> Segments<D> {
         (state.sealed.len(), state.sealed.iter().map(|sealed| sealed.bytes).sum())
     }
 
-    /// Waits until the spare segment has been used, or a while. Whether to go on.
+    /// Waits until the spare segment is taken, or for `time`; false when the log has ended.
     pub(super) fn wait(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
         let has_nothing_to_do = !matches!(state.spare, Spare::Missing) || state.is_put_off;
@@ -280,13 +280,13 @@ impl<D: Directory> Segments<D> {
         !state.has_stopped
     }
 
-    /// Ends the waiting for room on a full disk.
+    /// Ends the wait for room on a full disk.
     pub(super) fn close(&self) {
         self.state.lock().is_closing = true;
         self.changed.notify_all();
     }
 
-    /// Ends all waiting.
+    /// Ends all waits.
     pub(super) fn stop(&self) {
         self.state.lock().has_stopped = true;
         self.changed.notify_all();

@@ -20,7 +20,7 @@ pub(super) fn write(directory: &impl Directory, name: &str, body: &[u8]) -> io::
         file.sync().map_err(of_sync)
     });
     if let Err(error) = written {
-        // What was allocated of it is of more use elsewhere.
+        // The bytes that were allocated are needed elsewhere.
         let _ = directory.remove(&new);
         return Err(error);
     }
@@ -28,7 +28,7 @@ pub(super) fn write(directory: &impl Directory, name: &str, body: &[u8]) -> io::
     directory.sync().map_err(of_sync)
 }
 
-/// The same for a file that can be made anew: after a crash it may be missing, or not as it was written.
+/// As [`write`], for a file that can be made again: after a crash it may be missing or damaged.
 pub(super) fn write_derived(directory: &impl Directory, name: &str, body: &[u8]) -> io::Result<()> {
     let new = format!("{name}{NEW}");
     let file = directory.create(&new, 0)?;
@@ -48,7 +48,7 @@ fn encode(body: &[u8]) -> Vec<u8> {
 /// Reads a file that [`write`] has written. `None` if it does not exist.
 ///
 /// # Errors
-/// A file that cannot be read, or ([`io::ErrorKind::InvalidData`]) that is not as it was written.
+/// A file that cannot be read, or ([`io::ErrorKind::InvalidData`]) that is damaged.
 pub(super) fn read(directory: &impl Directory, name: &str) -> io::Result<Option<Vec<u8>>> {
     let file = match directory.open(name) {
         Ok(file) => file,
@@ -79,8 +79,8 @@ pub(super) fn load(directory: &impl Directory, name: &str) -> Result<Option<Vec<
 }
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VFIL");
-/// What the name of a file ends with as long as it is being written.
+/// The suffix of a file's name while the file is being written.
 pub(super) const NEW: &str = ".new";
 const HEAD_BYTES: usize = 16;
-/// Far more than the limits on what is kept in one allow.
+/// Far more than the limits on the content of one allow.
 const BYTES_MAX: u64 = 1 << 30;

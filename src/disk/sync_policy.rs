@@ -1,4 +1,4 @@
-//! When what is written to the log is made durable.
+//! When written events are made durable.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -12,8 +12,8 @@ pub enum SyncPolicy {
     /// Before events are acknowledged or shown.
     #[default]
     Always,
-    /// At this interval. A power cut loses what was acknowledged since the last one; the end of the
-    /// process alone loses nothing.
+    /// At this interval. A power cut loses events that were acknowledged since the last fsync; the
+    /// end of the process alone loses nothing.
     Every(Duration),
 }
 

@@ -1,5 +1,5 @@
-//! Transient channels: those whose events are not written. What they may have lost with an end of the
-//! hub is known by pattern.
+//! Transient channels, whose events are not written. What an end of the hub may have lost of them
+//! is known by pattern.
 
 use bytes::{Buf, BufMut};
 
@@ -12,15 +12,16 @@ pub struct TransientChannels(Vec<Transient>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Transient {
     pattern: ChannelPattern,
-    /// Events up to here may be lost.
+    /// Events up to this seq may be lost.
     lost: Seq,
-    /// Whether channels of it are transient in the process that has written this.
+    /// Whether channels of this pattern are transient in the process that has written the file.
     is_active: bool,
 }
 
 impl TransientChannels {
-    /// A new process: the channels that were transient in the one before have lost what it has not
-    /// written, of seqs up to `last_hole`, and those of `patterns` are transient now.
+    /// The state at the start of a process. Channels that were transient in the last process have
+    /// lost what it did not write, of seqs up to `last_hole`. Channels of `patterns` are transient
+    /// now.
     #[must_use]
     pub fn start<'a>(
         mut self,
@@ -36,7 +37,7 @@ impl TransientChannels {
         self.with(patterns)
     }
 
-    /// The same, with these patterns besides.
+    /// The same state, with more patterns.
     #[must_use]
     pub fn with<'a>(mut self, patterns: impl Iterator<Item = &'a ChannelPattern>) -> Self {
         for pattern in patterns {
@@ -58,7 +59,7 @@ impl TransientChannels {
         lost.map(|transient| (&transient.pattern, transient.lost))
     }
 
-    /// Past the bound, all channels may have lost what those of the oldest patterns have.
+    /// Beyond the bound, the losses of the oldest patterns count for all channels.
     fn limit(&mut self) {
         let Some(excess) = self.0.len().checked_sub(PATTERNS_MAX) else { return };
         self.0.sort_by_key(|transient| transient.lost);
@@ -98,7 +99,7 @@ impl TransientChannels {
 
 /// The file of [`TransientChannels`].
 pub(super) const TRANSIENT: &str = "transient";
-/// Patterns of before that are kept apart.
+/// Patterns of earlier processes that are kept one by one.
 const PATTERNS_MAX: usize = if cfg!(test) { 3 } else { 1_000 };
 
 #[cfg(test)]

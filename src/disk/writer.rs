@@ -17,7 +17,7 @@ use crate::{
     model::{Epoch, Event, Seq},
 };
 
-/// The end of an open log. It has one writer.
+/// The end of an open log, for one writer.
 pub struct LogWriter<D: Directory> {
     segments: Arc<Segments<D>>,
     epoch: Epoch,
@@ -29,13 +29,13 @@ pub struct LogWriter<D: Directory> {
     pub(super) written: Seq,
     durable: Seq,
     previous: u32,
-    /// Behind the last event of the batch.
+    /// The seq after the last event of the batch.
     next: Seq,
     /// Bytes of the batches that have been written since [`begin`](Self::begin).
     bytes_begun: usize,
-    /// The newest seq that is given out, to an event that is written or to one that is not.
+    /// The newest seq that was given out, to an event that is written or to another.
     given_out: Seq,
-    /// The newest seq of which the disk is known to say that it is given out.
+    /// The newest seq that is known to be noted on disk as given out.
     noted: Seq,
     /// After a failure the disk may lack what the kernel takes for written.
     has_failed: bool,
@@ -45,16 +45,16 @@ pub struct LogWriter<D: Directory> {
 struct Current<F> {
     file: F,
     header: SegmentHeader,
-    /// Its end.
+    /// The offset of its end.
     offset: u64,
-    /// The bytes that are allocated for it.
+    /// The bytes allocated for it.
     len: u64,
     newest_ms: u64,
 }
 
 impl<D: Directory> LogWriter<D> {
-    /// A writer behind `last`, which is durable; the last batch had the checksum `previous`. The disk
-    /// says of seqs up to `noted` that they are given out.
+    /// A writer that continues after `last`, which is durable. `previous` is the checksum of the
+    /// last batch. The disk notes seqs up to `noted` as given out.
     pub(super) fn new(
         segments: Arc<Segments<D>>,
         epoch: Epoch,
@@ -87,8 +87,9 @@ impl<D: Directory> LogWriter<D> {
         self.channels.clear();
     }
 
-    /// Goes on with an event of this seq. A batch has no hole, so if seqs were given out to events that
-    /// are not written, what was added before is written, and another batch begins.
+    /// Continues with an event of this seq. A batch has no hole: if seqs were given out to events
+    /// that are not written, the events before them are written as a batch, and another batch
+    /// begins.
     pub fn go_on_at(&mut self, seq: Seq, now_ms: u64) -> Result<(), WriteError> {
         if !self.encoder.is_empty() && seq != self.next {
             self.write(now_ms)?;
@@ -98,9 +99,10 @@ impl<D: Directory> LogWriter<D> {
         Ok(())
     }
 
-    /// Notes that seqs up to `last` are given out, before their events are shown: to events that are
-    /// written, or that are not. The next start skips some seqs after an end that was not a clean one;
-    /// if there are more than that which no event on disk shows, they are noted in a file.
+    /// Notes that seqs up to `last` are given out, before their events are shown; not all of these
+    /// events need be written. After an end that was not a clean one, the next start skips some
+    /// seqs. If more seqs than these are given out without an event on disk, they are noted in a
+    /// file.
     pub fn give_out(&mut self, last: Seq) -> Result<(), WriteError> {
         self.given_out = self.given_out.max(last);
         if last.0 <= self.noted.max(self.durable).0 + SEQS_SKIPPED
@@ -131,24 +133,24 @@ impl<D: Directory> LogWriter<D> {
         self.encoder.event(event.time_ms, event.kind, event.channel.as_str(), &event.frame);
     }
 
-    /// Bytes of the batch so far, and of those before it that go with it.
+    /// Bytes of this batch, and of the batches before it since [`begin`](Self::begin).
     pub fn batch_bytes(&self) -> usize {
         self.bytes_begun + self.encoder.len()
     }
 
-    /// Writes the batch. It is not durable before [`sync`](Self::sync).
+    /// Writes the batch. It becomes durable by [`sync`](Self::sync).
     ///
     /// Blocks until the next segment is allocated, on a full disk until space is freed.
     pub fn write(&mut self, now_ms: u64) -> Result<(), WriteError> {
         self.unless_failed(|writer| writer.write_batch(now_ms))
     }
 
-    /// Makes durable what is written.
+    /// Makes all written batches durable.
     pub fn sync(&mut self) -> Result<(), WriteError> {
         self.unless_failed(Self::sync_current)
     }
 
-    /// Makes everything durable and notes that the log ended here: the next start need not
+    /// Makes everything durable, and notes that the log ended here: then the next start need not
     /// search for an unfinished write.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.unless_failed(|writer| {
@@ -166,7 +168,7 @@ impl<D: Directory> LogWriter<D> {
         })
     }
 
-    /// Does nothing more once a call has failed.
+    /// Runs `call`, unless an earlier call has failed.
     fn unless_failed(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<(), WriteError>,
@@ -215,7 +217,7 @@ impl<D: Directory> LogWriter<D> {
         Ok(())
     }
 
-    /// Goes on in a new segment, which has room for a batch of `bytes`.
+    /// Continues in a new segment, which has room for a batch of `bytes`.
     fn roll(&mut self, bytes: u64) -> Result<(), WriteError> {
         self.seal()?;
         let (file, len) = self.segments.take_spare(SegmentHeader::BYTES as u64 + bytes)?;
@@ -225,7 +227,7 @@ impl<D: Directory> LogWriter<D> {
             previous: self.previous,
             seed: fastrand::u32(..),
         };
-        // It has its header before it has its name, so that a segment is never without.
+        // The file gets its header before its name, so that no segment is without a header.
         file.write_all_at(&header.encode(), 0)?;
         file.sync()?;
         let (directory, name) = (&self.segments.directory, header.file_name());
@@ -237,7 +239,7 @@ impl<D: Directory> LogWriter<D> {
         Ok(())
     }
 
-    /// Ends the current segment, and gives back what it has not used.
+    /// Ends the current segment, and frees the bytes that it has not used.
     fn seal(&mut self) -> Result<(), WriteError> {
         self.sync_current()?;
         let Some(current) = self.current.take() else { return Ok(()) };
@@ -281,7 +283,7 @@ impl CleanEnd {
     }
 }
 
-/// Seqs that are not given out after an end that was not a clean one.
+/// Seqs that are skipped after an end that was not a clean one.
 pub(super) const SEQS_SKIPPED: u64 = if cfg!(test) { 1 << 10 } else { 1 << 32 };
-/// The file that a log which was closed has.
+/// The file that marks a log as closed.
 pub(super) const CLEAN_END: &str = "clean";

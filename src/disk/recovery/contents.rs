@@ -1,4 +1,4 @@
-//! What was read of a log.
+//! The contents of a log, as far as they were read.
 
 use super::super::{
     error::OpenError,
@@ -6,44 +6,44 @@ use super::super::{
 };
 use crate::model::Seq;
 
-/// What was read of a log.
+/// The contents of a log.
 #[derive(Debug)]
 pub struct LogContents {
     /// Its segments.
     pub segments: Vec<SegmentContents>,
-    /// The seq behind which it goes on.
+    /// The seq after which the log continues.
     pub last: Seq,
-    /// Its last event.
+    /// The seq of its last event.
     pub last_event: Seq,
-    /// Whether it was closed when it was used last.
+    /// Whether the last process closed the log.
     pub was_closed: bool,
-    /// The newest seq of which it says without its clean end that it is given out.
+    /// The newest seq that the log notes as given out, apart from its clean end.
     pub(super) noted: Seq,
     /// The checksum of its last batch.
     pub(super) previous: u32,
 }
 
-/// What was read of a segment.
+/// The contents of a segment.
 #[derive(Debug, Clone, Copy)]
 pub struct SegmentContents {
-    /// At most its first event.
+    /// At most the seq of its first event.
     pub base: Seq,
-    /// Its last event, or the one before its base.
+    /// The seq of its last event, or the one before `base`.
     pub last: Seq,
-    /// Bytes of batches, and before them.
+    /// Bytes of its header and its batches.
     pub bytes: u64,
-    /// Bytes of an unfinished write behind them.
+    /// Bytes of an unfinished write after them.
     pub torn_bytes: u64,
     /// When its last batch was written, in milliseconds since 1970.
     pub newest_ms: u64,
-    /// From here on it may be in the page cache alone.
+    /// From this offset on, the segment may be only in the page cache.
     pub(super) unproven: u64,
     /// The checksum of its last batch.
     pub(super) previous: u32,
 }
 
 impl LogContents {
-    /// Goes on behind damage, with a segment that begins like this.
+    /// Continues after damage, with a segment that has this header.
     pub(in crate::disk) fn go_on_with(&mut self, header: Result<Option<SegmentHeader>, OpenError>) {
         if let Ok(Some(header)) = header {
             self.previous = header.previous;
@@ -53,12 +53,12 @@ impl LogContents {
 }
 
 impl SegmentContents {
-    /// Whether it holds a batch.
+    /// Whether the segment has a batch.
     pub(super) fn holds_any(&self) -> bool {
         self.last >= self.base
     }
 
-    /// Nothing if it holds no batch. A later time than `now_ms` counts as that.
+    /// The sealed segment; `None` without a batch. A time after `now_ms` counts as `now_ms`.
     pub(super) fn sealed(&self, now_ms: u64) -> Option<Sealed> {
         let &Self { base, last, bytes, previous, .. } = self;
         let newest_ms = self.newest_ms.min(now_ms);

@@ -1,4 +1,4 @@
-//! A log that is open, and what was found in it.
+//! An open log, and what was found in it.
 
 use std::{io, sync::Weak};
 
@@ -12,15 +12,15 @@ use super::super::{
 };
 use crate::model::Seq;
 
-/// A log that is open.
+/// An open log.
 pub struct OpenLog<D: Directory> {
-    /// Writes to its end.
+    /// Writes to the end of the log.
     pub writer: LogWriter<D>,
     /// Works beside the writer.
     pub keeper: LogKeeper<D>,
-    /// Whether the disk is full, and how much of it the log takes.
+    /// Whether the disk is full, and the size of the log.
     pub status: LogStatus<D>,
-    /// Reads what is in it.
+    /// Reads older events.
     pub reader: LogReader<D>,
     /// What was found.
     pub report: RecoveryReport,
@@ -29,25 +29,25 @@ pub struct OpenLog<D: Directory> {
 /// What was found in a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// The seq behind which the log goes on.
+    /// The seq after which the log continues.
     pub last: Seq,
-    /// The last event that it holds.
+    /// The seq of its last event.
     pub last_event: Seq,
     /// Bytes of an unfinished write at its end, which were cut off.
     pub torn_bytes: u64,
-    /// Whether it was closed when it was used last.
+    /// Whether the last process closed the log.
     pub was_closed: bool,
-    /// Segments.
+    /// The number of segments.
     pub segments: usize,
-    /// Their bytes.
+    /// The bytes of the segments.
     pub bytes: u64,
 }
 
-/// A view of an open log, for metrics and admission. It does not keep it open.
+/// A view of an open log, for metrics and admission. It does not keep the log open.
 pub struct LogStatus<D: Directory>(pub(super) Weak<Segments<D>>);
 
 impl<D: Directory> LogStatus<D> {
-    /// Whether the disk has no room for another segment. Nothing new should be handed in then.
+    /// Whether the disk has no room for another segment. Then no new events should be submitted.
     pub fn is_full(&self) -> bool {
         self.0.upgrade().is_some_and(|segments| segments.is_full())
     }
@@ -57,7 +57,7 @@ impl<D: Directory> LogStatus<D> {
         self.0.upgrade().map_or_else(Default::default, |segments| segments.sealed())
     }
 
-    /// Notes which channels are transient from now on. Blocks until it is durable.
+    /// Notes which channels are transient from now on. Blocks until the note is durable.
     pub fn note_transient(&self, channels: &TransientChannels) -> io::Result<()> {
         match self.0.upgrade() {
             Some(segments) => {
@@ -67,14 +67,14 @@ impl<D: Directory> LogStatus<D> {
         }
     }
 
-    /// Ends the waiting of the writer for room on a full disk.
+    /// Ends the writer's wait for room on a full disk.
     pub fn close(&self) {
         if let Some(segments) = self.0.upgrade() {
             segments.close();
         }
     }
 
-    /// Ends the waiting of the writer and of the keeper.
+    /// Ends the waits of the writer and of the keeper.
     pub fn stop(&self) {
         if let Some(segments) = self.0.upgrade() {
             segments.stop();

@@ -1,4 +1,4 @@
-//! Looks into a directory, and opens the log that is there.
+//! Examines a directory, and opens the log in it.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -32,7 +32,7 @@ pub struct Recovery<D> {
 }
 
 impl<D: Directory> Recovery<D> {
-    /// Looks into a directory, and makes a log of it if it is empty. `identity` is what tells the
+    /// Examines a directory, and creates a log in it if it is empty. `identity` distinguishes the
     /// directory from a copy of it.
     pub fn start(directory: D, identity: u64, new_epoch: Epoch) -> Result<Self, OpenError> {
         let bases = segment::bases(&directory)?;
@@ -61,7 +61,7 @@ impl<D: Directory> Recovery<D> {
         removed: RemovedEvents,
         mut bases: Vec<Seq>,
     ) -> Self {
-        // The others are not removed yet.
+        // Segments before the first base were removed; only their files may still exist.
         bases.retain(|base| *base >= removed.first_base);
         Self { directory, epoch, removed, bases, is_new: false }
     }
@@ -89,7 +89,7 @@ impl<D: Directory> Recovery<D> {
         self.epoch
     }
 
-    /// What was in it before the events that are read.
+    /// What is known of removed segments.
     pub fn removed(&self) -> &RemovedEvents {
         &self.removed
     }
@@ -104,13 +104,14 @@ impl<D: Directory> Recovery<D> {
         }
     }
 
-    /// The first seq that it may hold.
+    /// The first seq that the log may have.
     pub fn first(&self) -> Seq {
         self.bases.first().copied().unwrap_or(self.removed.first_base).max(Seq(1))
     }
 
-    /// Reads the log in its order, and opens it for writing. `visit` gives nothing for an event that this
-    /// version does not know, which is damage. A segment that a clock ahead has written ages from now on.
+    /// Reads the log in order, and opens it for writing. `visit` returns `None` for an event that
+    /// this version does not know, which counts as damage. If the clock was ahead when a segment
+    /// was written, the segment ages from now on.
     pub fn open(
         self,
         segment_bytes: u64,
@@ -127,7 +128,7 @@ impl<D: Directory> Recovery<D> {
         if was_closed {
             self.directory.remove(CLEAN_END).map_err(OpenError::io(CLEAN_END))?;
         } else if !self.is_new {
-            // Readers may have seen events that a disk which lies about fsync has lost: their seqs
+            // Readers may have seen events that a disk has lost which lies about fsync: their seqs
             // are not given out again.
             last.0 += SEQS_SKIPPED;
             if self.note_start(last).map_err(OpenError::io(STARTED_AT))? {
@@ -158,5 +159,5 @@ impl<D: Directory> Recovery<D> {
     }
 }
 
-/// Logs that may be as large are read on two threads.
+/// Logs that may have this size are read on two threads.
 const AHEAD_BYTES_MIN: u64 = 16 << 20;

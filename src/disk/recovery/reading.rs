@@ -1,4 +1,4 @@
-//! Reads a log in its order, and proves that it is whole.
+//! Reads a log in order, and verifies that it is complete.
 
 use super::{
     super::{
@@ -20,13 +20,14 @@ use super::{
 use crate::model::Seq;
 
 impl<D: Directory> Recovery<D> {
-    /// Reads the log in its order, and changes nothing.
+    /// Reads the log in order. Changes nothing.
     pub fn read(&self, mut visit: impl FnMut(Recovered)) -> Result<LogContents, OpenError> {
         self.read_items(false, |item| item.recover().map(&mut visit))
     }
 
-    /// The same without a copy of each item, on two threads if there is much to read. `visit` gives
-    /// nothing for an event that this version does not know, which is damage.
+    /// As [`read`](Self::read), without a copy of each item, and on two threads if the log is
+    /// large. `visit` returns `None` for an event that this version does not know, which counts as
+    /// damage.
     pub(in crate::disk) fn read_items(
         &self,
         is_large: bool,
@@ -68,7 +69,7 @@ impl<D: Directory> Recovery<D> {
         }
     }
 
-    /// Finds out where the log goes on, and whether one that was closed ends where it did then.
+    /// Finds out where the log continues, and verifies that a closed log ends where it was closed.
     pub(in crate::disk) fn check_end(&self, contents: &mut LogContents) -> Result<(), OpenError> {
         if let Some(bytes) = small_file::load(&self.directory, STARTED_AT)? {
             let bytes = bytes.try_into().map_err(|_| OpenError::damaged_file(STARTED_AT))?;
@@ -91,7 +92,7 @@ impl<D: Directory> Recovery<D> {
     }
 }
 
-/// Adds up what the scan of a log finds, and holds each segment against those before it.
+/// Adds up what the scan of a log finds, and compares each segment with the one before it.
 struct Fold<'a, V> {
     contents: &'a mut LogContents,
     visit: V,
@@ -105,7 +106,7 @@ impl<'a, V: FnMut(LogItem<'_>) -> Option<()>> Fold<'a, V> {
         Self { contents, visit, base: Seq::ZERO, newest_ms: 0 }
     }
 
-    /// Adds what comes next. Gives a buffer to be used again, which may be empty.
+    /// Adds the next part. Returns a buffer for reuse, which may be empty.
     fn take(&mut self, scanned: Scanned) -> Result<Vec<u8>, OpenError> {
         match scanned {
             Scanned::Segment(base, header) => {

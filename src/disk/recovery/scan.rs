@@ -1,5 +1,5 @@
-//! Reads the segments of a log in their order and proves their checksums, on a thread of its own if there is
-//! much to read: it reads ahead while what it has read is counted.
+//! Reads the segments of a log in order and verifies their checksums. In a large log a thread of
+//! its own reads ahead, while the contents of earlier parts are added up.
 
 use std::{sync::mpsc, thread};
 
@@ -11,33 +11,33 @@ use super::super::{
 };
 use crate::model::Seq;
 
-/// What comes next in a log.
+/// The next part of a log.
 pub(super) enum Scanned {
     /// The segment with this base, and its header if that is right.
     Segment(Seq, Option<SegmentHeader>),
-    /// Batches of it.
+    /// Batches of the segment.
     Batches(Batches),
-    /// From this byte on it is damaged.
+    /// From this offset on the segment is damaged.
     Invalid(u64),
-    /// It ends.
+    /// The end of the segment.
     End(SegmentEnd),
 }
 
 /// Where a segment ends.
 pub(super) struct SegmentEnd {
-    /// Its last event, or the one before its base.
+    /// The seq of its last event, or the one before its base.
     pub(super) last: Seq,
-    /// Bytes of batches, and before them.
+    /// Bytes of its header and its batches.
     pub(super) bytes: u64,
-    /// Bytes of an unfinished write behind them.
+    /// Bytes of an unfinished write after them.
     pub(super) torn_bytes: u64,
-    /// From here on it may be in the page cache alone.
+    /// From this offset on, the segment may be only in the page cache.
     pub(super) unproven: u64,
     /// The checksum of its last batch.
     pub(super) previous: u32,
 }
 
-/// Reads a segment. `take` gives a buffer to be used again, which may be empty.
+/// Reads a segment. `take` returns a buffer for reuse, which may be empty.
 pub(super) fn scan_segment<D: Directory, E: From<OpenError>>(
     directory: &D,
     base: Seq,
@@ -46,7 +46,7 @@ pub(super) fn scan_segment<D: Directory, E: From<OpenError>>(
 ) -> Result<(), E> {
     let name = segment::file_name(base);
     let file = directory.open(&name).map_err(OpenError::io(&name))?;
-    // What the process before this one wrote may be in the page cache alone.
+    // The bytes that the last process wrote may be only in the page cache.
     file.sync().map_err(OpenError::io(&name))?;
     let mut bytes = [0; SegmentHeader::BYTES];
     let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(&name))?;
@@ -79,8 +79,8 @@ pub(super) fn scan_segment<D: Directory, E: From<OpenError>>(
     take(Scanned::End(end)).map(drop)
 }
 
-/// Reads all of these segments on a thread of its own, which is at most [`AHEAD_MAX`] pieces ahead.
-/// `take` gives a buffer to be used again, which may be empty.
+/// Reads segments on a thread of its own, at most [`AHEAD_MAX`] parts ahead. `take` returns a
+/// buffer for reuse, which may be empty.
 pub(super) fn scan_ahead<D: Directory>(
     directory: &D,
     bases: &[Seq],
@@ -91,7 +91,7 @@ pub(super) fn scan_ahead<D: Directory>(
     let scan = move || {
         let mut give = |scanned| match ahead.send(Ok(scanned)) {
             Ok(()) => Ok(spares.try_recv().unwrap_or_default()),
-            // What was read before was wrong.
+            // The receiver was dropped, since `take` refused an earlier part.
             Err(_) => Err(None),
         };
         for (index, base) in bases.iter().enumerate() {
@@ -108,12 +108,12 @@ pub(super) fn scan_ahead<D: Directory>(
         let thread = thread::Builder::new().name("visnyk-log-scan".into());
         thread.spawn_scoped(scope, scan).map_err(OpenError::io("."))?;
         for scanned in scanned {
-            // It is at the end of its work if it takes no more.
+            // The scan may have ended: then it needs no further buffer.
             let _ = used.send(take(scanned?)?);
         }
         Ok(())
     })
 }
 
-/// Pieces that are read ahead, of half a megabyte unless a batch is larger.
+/// Parts that are read ahead. Each has half a megabyte, unless a batch is larger.
 const AHEAD_MAX: usize = 8;

@@ -1,4 +1,4 @@
-//! Leaves a log so that it can be written to: without what a crash has left of a write or of a removal.
+//! Makes the end of a log writable: removes what a crash has left of a write or of a removal.
 
 use std::io;
 
@@ -15,9 +15,9 @@ use super::{
 use crate::model::Seq;
 
 impl<D: Directory> Recovery<D> {
-    /// Removes segments whose removal was under way, and a spare one.
+    /// Removes segments whose removal had begun, and a spare one.
     pub(super) fn finish_removal(&self) -> io::Result<()> {
-        // The losses file may have its name in the cache alone, if the process before was killed.
+        // If the last process was killed, the losses file may have its name only in the cache.
         self.directory.sync()?;
         let names = self.directory.list()?;
         let is_removed = |base: Seq| base < self.removed.first_base;
@@ -30,22 +30,23 @@ impl<D: Directory> Recovery<D> {
         self.directory.sync()
     }
 
-    /// Notes the seq behind which this process goes on: if all that it writes is lost, the next one has
-    /// to skip more. Whether it is noted.
+    /// Notes the seq after which this process continues; false if the disk has no room for that. If
+    /// all events of this process are lost, the next one has to skip more seqs.
     pub(super) fn note_start(&self, last: Seq) -> io::Result<bool> {
         if is_planted!(StartIsNotNoted) {
             return Ok(true);
         }
         match keeper::note_start(&self.directory, last) {
-            // A full disk had better start. The writer notes it before it is needed.
+            // A hub should start even on a full disk. The writer notes the seq before it is needed.
             Err(error) if is_full(&error) => Ok(false),
             result => result.map(|()| true),
         }
     }
 
-    /// Cuts the last segment to what it holds: an unfinished write must not come back after the next
-    /// crash. A segment that holds nothing goes. Its last batches are written again as they are: if
-    /// their fsync failed, the kernel takes them for written, and no fsync of ours would write them.
+    /// Cuts the last segment after its last batch: an unfinished write must not come back after the
+    /// next crash. A segment without batches is removed. The last batches are written again,
+    /// unchanged: if their fsync failed, the kernel takes them for written, and a further fsync
+    /// would not write them.
     pub(super) fn cut_off_tail(&self, contents: &LogContents) -> Result<(), OpenError> {
         let Some(segment) = contents.segments.last() else { return Ok(()) };
         let name = segment::file_name(segment.base);
@@ -64,7 +65,7 @@ impl<D: Directory> Recovery<D> {
     }
 }
 
-/// Writes a file from `at` on as it is.
+/// Writes the content of a file again, unchanged, from `at` on.
 fn write_again(file: &impl DirectoryFile, mut at: u64) -> io::Result<()> {
     let mut block = vec![0; BLOCK_BYTES];
     loop {
@@ -77,5 +78,5 @@ fn write_again(file: &impl DirectoryFile, mut at: u64) -> io::Result<()> {
     }
 }
 
-/// Bytes that are written again at a time.
+/// Bytes that are read and written again at a time.
 const BLOCK_BYTES: usize = 1 << 20;
