@@ -34,7 +34,7 @@ enum Command {
     Config(config::Args),
     /// Mints tokens with the secret of the settings, and explains them.
     Token(token::Args),
-    /// Looks at a log on disk while no hub uses it, exports it, or makes it usable again.
+    /// Inspects a log on disk while no hub uses it, exports it, or makes it usable again.
     Log(log::Args),
     /// Publishes to a channel: one event, the lines of a file, or those of stdin.
     Publish(publish::Args),
@@ -64,7 +64,7 @@ enum Command {
 
 /// The whole grammar: what is parsed, and what help, completions and manual pages are made of.
 pub(crate) fn definition() -> clap::Command {
-    // What `visnyk` takes without a command is shown where `serve` is.
+    // Options of `visnyk` without a command are shown at `serve`.
     let command = log_format::with_flag(Cli::command()).mut_args(|arg| arg.hide(true));
     let groups = GROUPS.map(|(heading, names)| {
         let line = |name: &&str| {
@@ -91,7 +91,7 @@ Examples:
 
 `visnyk help COMMAND` explains a command, with examples.";
 
-/// The commands in the order of help, by what they are for.
+/// The commands in the order of help, grouped by purpose.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Run a hub", &["serve", "config", "token", "log"]),
     ("Use a hub", &["publish", "subscribe"]),
@@ -102,7 +102,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("This program", &["completions", "man"]),
 ];
 
-/// Where the descriptions of commands begin, behind their indentation.
+/// The column at which descriptions of commands begin, after their indentation.
 const COMMAND_WIDTH: usize = 14;
 
 impl Cli {

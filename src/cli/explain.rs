@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{human, terminal::harmless};
 
-/// What a connection is, how it does, and what will become of it: a sentence a line.
+/// What a connection is, what its state is, and when it will end: a sentence a line.
 pub(crate) fn connection(found: &Value) -> String {
     let text = |member: &str| found[member].as_str().map(harmless);
     let word = |member: &str| text(member).unwrap_or_default();
@@ -100,7 +100,7 @@ pub(crate) fn connection(found: &Value) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The channels and patterns of a connection, as far as they are listed.
+/// The channels and patterns of a connection, as far as the report lists them.
 pub(crate) fn selectors(connection: &Value, between: &str) -> String {
     let listed = ["channels", "patterns"].into_iter().flat_map(|member| {
         connection[member].as_array().into_iter().flatten().filter_map(Value::as_str)

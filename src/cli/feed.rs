@@ -41,13 +41,13 @@ impl FeedFormat {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) envelope: Envelope,
-    /// The line it is on, or which element it is; counted from 1.
+    /// The line or the element that the event is, counted from 1.
     pub(crate) number: u64,
     /// Bytes of input up to its end.
     pub(crate) bytes_read: u64,
 }
 
-/// Why the input ended early. What was read before it is handed out first.
+/// Why the input ended early. The events before the error are returned first.
 #[derive(Debug, Error)]
 pub(crate) enum FeedError {
     #[error("reading failed")]
@@ -98,7 +98,7 @@ impl Feed {
     }
 }
 
-/// What a file's name says of its format.
+/// The format that a file's name stands for.
 pub(crate) fn format_of(file: &Path) -> FeedFormat {
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("ndjson" | "jsonl") => FeedFormat::Ndjson,
@@ -191,7 +191,7 @@ impl Reader {
         self.records.push(Record { envelope, number, bytes_read });
     }
 
-    /// Hands over what has been gathered, when there is room; false if the receiver is gone.
+    /// Sends the gathered events, once the channel has room; false if the receiver is gone.
     fn send(&mut self) -> bool {
         self.bytes_sent = self.bytes;
         let records = std::mem::take(&mut self.records);
@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
 /// Chunks that are read but not yet published.
 const CHUNKS_AHEAD_MAX: usize = 4;
-/// Input that is gathered before it is handed over; a single line may be longer.
+/// Bytes of input after which gathered events are sent; a single line may be longer.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// One line or element. A hub takes far less by default; this keeps a file without line ends from
 /// filling the memory.

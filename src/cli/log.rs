@@ -1,4 +1,4 @@
-//! `visnyk log`: looks at a log on disk while no hub uses it, takes events out of it, and makes it
+//! `visnyk log`: inspects a log on disk while no hub uses it, exports its events, and makes it
 //! usable again.
 
 use std::{
@@ -190,7 +190,7 @@ fn export(path: &Path) -> Result<(), CliError> {
     }
 }
 
-/// What a batch of publishes has as a line.
+/// A line of a batch of publishes for an event.
 fn envelope(event: RecoveredEvent, epoch: Epoch) -> Value {
     let frame = event.draft.finish(Position { epoch, seq: event.seq });
     let mut members = Map::new();
@@ -235,7 +235,7 @@ fn repair(args: &Repair, out: &mut Vec<u8>) -> Result<(), CliError> {
         .map_err(CliError::failed)
 }
 
-/// The log, what tells its directory from a copy, and what is wrong so far.
+/// The log, the identity of its directory, and the damage found so far.
 fn examine(path: &Path) -> Result<(Recovery<LocalDirectory>, u64, Vec<OpenError>), CliError> {
     let directory = DataDir::open_existing(path).map_err(|error| failed(path, error))?;
     let identity = directory.identity();

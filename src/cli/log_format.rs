@@ -1,12 +1,12 @@
-//! How lines on stderr look, of all commands. It is known before the command line is parsed, since what
-//! refuses that is a line too.
+//! The format of lines on stderr, for all commands. It is determined before the command line is
+//! parsed, since refusals of the command line are lines too.
 
 use std::{env, ffi::OsString, process};
 
 use clap::{Arg, Command, error::Error};
 use visnyk::telemetry::{self, LogFormat};
 
-/// Lets lines look as the arguments of the process say, or else its environment.
+/// Sets the format of lines: that of the process's arguments, or else that of its environment.
 pub(super) fn choose() {
     if wanted(env::args_os(), env::var_os(VARIABLE)).is_some_and(|format| format == "json") {
         telemetry::print_as(LogFormat::Json);

@@ -9,7 +9,7 @@ use super::CliError;
 Examples:
   visnyk man /usr/local/share/man/man1")]
 pub(crate) struct Args {
-    /// Directory to write them to; it is made if it is not there.
+    /// Directory to write them to; it is created if it does not exist.
     directory: PathBuf,
 }
 

@@ -6,13 +6,13 @@ use visnyk::client::OperateError;
 
 use super::{CliError, hub::say};
 
-/// How much of a listing is wanted, and in what form.
+/// How many rows of a listing are wanted, and in what form.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PageArgs {
-    /// Rows at most.
+    /// Most rows to list.
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) limit: u32,
-    /// Goes on after an earlier listing: with what that named.
+    /// Continues an earlier listing, after the row that it named.
     #[arg(long, value_name = "NEXT")]
     pub(crate) after: Option<String>,
     /// Prints one JSON document, with the members that docs/api.md describes.
@@ -29,7 +29,7 @@ pub(crate) trait SortKey: ValueEnum {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) rows: Vec<Value>,
-    /// What the next listing goes on after.
+    /// The cursor of the next listing.
     pub(crate) next: Option<String>,
     /// The other members of the first page.
     others: Map<String, Value>,
@@ -59,7 +59,7 @@ impl Listing {
             };
             listing.rows.extend(rows);
             let next = page.remove("next").and_then(|next| Some(next.as_str()?.to_owned()));
-            // A hub that would send the same page again and again.
+            // A hub with a fault that would send the same page again and again.
             let is_stuck = next.is_some() && next == listing.next;
             listing.next = next;
             if listing.others.is_empty() {
@@ -94,7 +94,7 @@ impl Listing {
         format!("{document:#}\n")
     }
 
-    /// Says on stderr how to see more.
+    /// Prints on stderr how to see more.
     pub(crate) fn note_next(&self) {
         if let Some(next) = &self.next {
             say(&format!("there are more: --after {next}, or a larger --limit"));
@@ -107,5 +107,5 @@ impl Listing {
 
 /// Rows that are fetched to be sorted.
 const SORTED_MAX: usize = 20_000;
-/// What a hub gives at once.
+/// Most rows of one page of a hub.
 const PAGE_MAX: usize = 1_000;

@@ -170,11 +170,11 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     result
 }
 
-/// What the hub has acknowledged so far.
+/// The events that the hub has acknowledged so far.
 #[derive(Debug)]
 struct Tally {
     events: Cell<u64>,
-    /// When it was last said how many.
+    /// When the progress was last reported.
     reported: Cell<Instant>,
     last_id: RefCell<Option<String>>,
 }
@@ -188,7 +188,7 @@ impl Tally {
         self.last_id.replace(Some(last_id));
     }
 
-    /// Says how far it is, where no bar does.
+    /// Reports the progress, if there is no progress bar.
     fn report(&self) {
         self.reported.set(Instant::now());
         say(&format!("{} events acknowledged", self.events.get()));
@@ -204,7 +204,7 @@ struct Stopped {
     cause: Cause,
 }
 
-/// Why it stopped.
+/// Why publishing stopped.
 #[derive(Debug, Error)]
 enum Cause {
     #[error("the input cannot be read on")]
@@ -258,7 +258,7 @@ impl Replay<'_> {
         // Only envelopes can name channels, and a batch for one channel takes none that do.
         let across_channels = self.format == FeedFormat::Ndjson;
         let mut batch = if across_channels { Batch::across() } else { Batch::to(&self.channel) };
-        // Where its events are in the input.
+        // The numbers of its events in the input.
         let mut numbers = Vec::new();
         let mut bytes_read = 0;
         // Events after a failed read are not part of this batch; the error comes after it.
@@ -300,8 +300,8 @@ impl Replay<'_> {
     }
 }
 
-/// Names the part of the input that failed: the one line that the hub's answer names, or all of the
-/// batch, whose lines are those of `numbers`.
+/// Names the part of the input that failed: the line that the hub's answer names, or all lines of
+/// the batch, which are `numbers`.
 fn not_taken(mut error: PublishError, format: FeedFormat, numbers: &[u64]) -> Cause {
     let unit = format.unit();
     let mut part = match numbers {
@@ -330,8 +330,8 @@ impl Pace {
         Self { begun: Instant::now(), rate, sent: 0 }
     }
 
-    /// How many are due, at least one: waits until then. After a slow answer the events that have
-    /// become due go in larger batches, so that the mean rate holds.
+    /// Waits until at least one event is due, and returns how many are. After a slow answer all
+    /// events that have become due form a larger batch, so that the mean rate holds.
     async fn due(&mut self) -> usize {
         let next_at = self.begun + Duration::from_secs_f64(self.sent as f64 / self.rate);
         tokio::time::sleep_until(next_at).await;
@@ -348,7 +348,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// On stderr, and only if that is a terminal.
+/// The progress bar, on stderr and only if that is a terminal.
 fn progress_bar(feed: &Feed) -> ProgressBar {
     let (bar, template) = match feed.bytes_total {
         Some(bytes) => {
@@ -371,7 +371,7 @@ fn reports_to(bar: ProgressBar) -> impl Fn(&Failure, Duration) + Send + Sync + '
     }
 }
 
-/// Between two lines about how far it is.
+/// The time between two reports of the progress.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

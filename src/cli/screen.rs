@@ -1,4 +1,4 @@
-//! The whole terminal, for a command that draws on it again and again.
+//! The whole screen of a terminal, for a command that draws on it again and again.
 
 use std::io::{self, IsTerminal, Read, Write};
 
@@ -12,10 +12,10 @@ use tokio::{
 
 use super::{CliError, terminal::Terminal};
 
-/// The terminal as it was is back when this is dropped.
+/// Restores the terminal when it is dropped.
 pub(crate) struct Screen {
     pub(crate) terminal: Terminal,
-    /// What stdin was set to; `None` if that is not a terminal.
+    /// The modes of stdin before; `None` if stdin is not a terminal.
     before: Option<Termios>,
     keys: mpsc::Receiver<u8>,
     has_keys: bool,
@@ -46,7 +46,7 @@ impl Screen {
         Ok(Some(screen))
     }
 
-    /// Draws lines from the top, over what was there.
+    /// Draws lines from the top of the screen, over earlier ones.
     pub(crate) fn draw(&mut self, lines: &[String]) -> Result<(), CliError> {
         let text = format!("{HOME}{}{CLEAR_REST}", lines.join(NEXT_LINE));
         write(&text).map_err(CliError::failed)
@@ -71,7 +71,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // Errors are ignored: the terminal may be gone.
         let _ = write(LEAVE);
         if let Some(before) = &self.before {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
@@ -79,7 +79,7 @@ impl Drop for Screen {
     }
 }
 
-/// Reads on a thread of its own, which keeps no process from ending.
+/// Reads keys on a thread of its own, which does not keep the process from ending.
 fn read_keys() -> mpsc::Receiver<u8> {
     let (sender, keys) = mpsc::channel(KEYS_MAX);
     std::thread::spawn(move || {
@@ -99,12 +99,12 @@ fn write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Keys that wait to be looked at.
+/// Keys that may wait to be handled.
 const KEYS_MAX: usize = 16;
 /// The other screen of the terminal, without a cursor.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
 const HOME: &str = "\u{1b}[H";
-/// The rest of the line is cleared first.
+/// Clears the rest of a line, and begins the next one.
 const NEXT_LINE: &str = "\u{1b}[K\r\n";
 const CLEAR_REST: &str = "\u{1b}[K\u{1b}[J";

@@ -59,11 +59,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
-    /// Its data.
+    /// The data of the event.
     Data,
-    /// Its envelope on one line.
+    /// The envelope of the event, on one line.
     Json,
-    /// Its block of a stream.
+    /// The block of a stream.
     Sse,
     /// For people: time, channel, type and data, JSON with a line for each member.
     Pretty,
@@ -96,7 +96,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
 
 struct Printer {
     format: OutputFormat,
-    /// What is printed to, if it is one.
+    /// The terminal on stdout, if stdout is one.
     terminal: Option<Terminal>,
     quiet: bool,
 }
@@ -108,7 +108,8 @@ impl Printer {
         count: Option<u64>,
     ) -> Result<(), CliError> {
         let mut stdout = tokio::io::stdout();
-        // What was read together is written together: one write costs two changes of the thread.
+        // Updates that were read together are written together: each write switches to another
+        // thread and back.
         let mut text = String::new();
         let mut printed = 0;
         while let Some(update) = subscription.next().await.map_err(CliError::failed)? {
@@ -128,7 +129,7 @@ impl Printer {
         Ok(())
     }
 
-    /// What goes to stdout.
+    /// The text for stdout.
     fn to_text(&self, update: &Update) -> Option<String> {
         match (self.format, update) {
             (OutputFormat::Data, Update::Event(event)) => Some(format!("{}\n", event.data)),
@@ -149,7 +150,7 @@ impl Printer {
         }
     }
 
-    /// What goes to stderr.
+    /// Prints a note on stderr.
     fn note(&self, update: &Update) {
         if self.quiet {
             return;
@@ -209,7 +210,7 @@ fn describe_gap(gap: &Gap) -> String {
     text
 }
 
-/// Bytes after which what was read together is written, whatever else was.
+/// Bytes after which gathered text is written, although more updates were read.
 const WRITE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::terminal::{Style, Terminal, cut, harmless, width};
 pub(crate) struct Column {
     heading: &'static str,
     is_number: bool,
-    /// It becomes narrower where the terminal is too narrow for all.
+    /// Whether the column becomes narrower if the terminal is too narrow for the table.
     gives_way: bool,
 }
 
@@ -44,7 +44,7 @@ impl Column {
 }
 
 impl Cell {
-    /// The same for both, whatever is in it: a tab or a line feed would be another cell or row.
+    /// The same text for both, without tabs and line feeds, which would begin another cell or row.
     pub(crate) fn text(text: &str) -> Self {
         let text = harmless(text).replace('\n', " ");
         Self { for_people: text.clone(), for_programs: text, style: None }
@@ -55,7 +55,7 @@ impl Cell {
         Self { for_people, for_programs: for_programs.to_string(), style: None }
     }
 
-    /// Stands out on a terminal.
+    /// Styles the cell on a terminal.
     pub(crate) fn styled(self, style: Option<Style>) -> Self {
         Self { style, ..self }
     }
@@ -72,7 +72,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The table for what stdout is.
+    /// The table as text: aligned for a terminal, separated by tabs otherwise.
     pub(crate) fn render(&self, terminal: Option<&Terminal>) -> String {
         match terminal {
             Some(terminal) => self.for_people(terminal),
@@ -102,8 +102,8 @@ impl Table {
         text
     }
 
-    /// Each column is as wide as its widest cell, until that is more than there is: then those that give
-    /// way share what is left.
+    /// The width of each column: that of its widest cell. If these are too wide together, the
+    /// columns that give way share the rest.
     fn widths(&self, columns: usize) -> Vec<usize> {
         let widest = |at: usize| {
             let cells = self.rows.iter().map(|row| width(&row[at].for_people));
@@ -113,7 +113,7 @@ impl Table {
         let gaps = GAP.len() * widths.len().saturating_sub(1);
         let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns);
         while over > 0 {
-            // A column at a time is a loop of as many steps as the table is too wide.
+            // One column at each step; the number of steps is the number of excess columns.
             let giving = (0..widths.len())
                 .filter(|at| self.columns[*at].gives_way && widths[*at] > LONG_WIDTH_MIN);
             let Some(at) = giving.max_by_key(|at| widths[*at]) else { break };
@@ -134,7 +134,7 @@ fn push_line<'a>(
     let (mut line, mut left) = (String::new(), terminal.columns);
     for (at, ((cell, style), column)) in cells.zip(columns).enumerate() {
         let gap = if at == 0 { "" } else { GAP };
-        // What is behind the terminal's last column is not shown.
+        // The terminal does not show what is beyond its last column.
         let Some(room) = left.checked_sub(gap.len()).filter(|room| *room > 0) else { break };
         let wide = widths[at].min(room);
         let shown = cut(cell, wide);
@@ -148,9 +148,9 @@ fn push_line<'a>(
     text.push('\n');
 }
 
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// What a column keeps that gives way.
+/// The smallest width of a column that gives way.
 const LONG_WIDTH_MIN: usize = 8;
 
 #[cfg(test)]

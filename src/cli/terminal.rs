@@ -4,18 +4,18 @@ use std::io::{self, IsTerminal};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// What is known of it.
+/// The size of a terminal, and whether it shows styles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// Columns; 80 where it does not say.
+    /// Columns; 80 if the terminal does not report them.
     pub(crate) columns: usize,
-    /// Lines; 24 where it does not say.
+    /// Lines; 24 if the terminal does not report them.
     pub(crate) lines: usize,
-    /// Whether colours and other styles are wanted there: not with `NO_COLOR`, nor on a `dumb` one.
+    /// Whether to use colours and other styles: not with `NO_COLOR`, nor on a `dumb` terminal.
     pub(crate) has_styles: bool,
 }
 
-/// How text stands out.
+/// A style of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Bold,
@@ -27,7 +27,7 @@ pub(crate) enum Style {
 }
 
 impl Terminal {
-    /// For what is written as for a terminal, and goes elsewhere.
+    /// A terminal without styles, for output to a file.
     pub(crate) const PLAIN: Self = Self { columns: 80, lines: 24, has_styles: false };
 
     /// The terminal on stdout; `None` if that is a file or a pipe.
@@ -66,7 +66,7 @@ impl Terminal {
     }
 }
 
-/// Text of others without what a terminal would obey: control characters, but for line feeds.
+/// Text of clients without control characters, which a terminal would interpret; line feeds stay.
 pub(crate) fn harmless(text: &str) -> String {
     let replace = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
     text.replace('\t', "    ").chars().map(replace).collect()
@@ -77,7 +77,7 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text in no more than so many columns, cut with an ellipsis.
+/// The text, cut to a number of columns with an ellipsis.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();

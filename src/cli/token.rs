@@ -119,7 +119,7 @@ fn explain(settings: &Settings, token: &str) -> Result<(), CliError> {
     }
 }
 
-/// What the token says and what comes of it, a line each, whether or not it is good.
+/// What the token says and what follows from it, one fact a line, whether or not it is valid.
 fn explanation(
     verifier: &Verifier,
     token: &str,
@@ -190,7 +190,7 @@ fn explanation(
     lines.join("\n") + "\n"
 }
 
-/// How long it is until a time that is to come.
+/// The time until a later moment.
 fn until(at_ms: u64, now_ms: u64) -> String {
     match at_ms.checked_sub(now_ms) {
         Some(left_ms) => format!(", in {} s", left_ms / 1_000),

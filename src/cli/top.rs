@@ -104,7 +104,7 @@ fn is_read(text: &str) -> Result<bool, CliError> {
     }
 }
 
-/// The screen is drawn anew at each look, and restored at the end whatever ends it.
+/// Draws the screen anew at each look. The terminal is restored however the command ends.
 async fn on_screen(
     operator: &Operator,
     url: &str,
@@ -156,7 +156,8 @@ async fn look(operator: &Operator) -> Result<Found, OperateError> {
     Ok(Found { look, status, channels, behind })
 }
 
-/// What is drawn: a summary, the channels with most subscribers, the connections furthest behind.
+/// The lines of the screen: a summary, the channels with most subscribers, the connections furthest
+/// behind.
 fn page(
     terminal: &Terminal,
     url: &str,
@@ -204,6 +205,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Two empty lines and two lines of headings.
 const TABLE_FRAMES: usize = 4;
-/// Of a page.
+/// Rows of a page.
 const ROWS_MAX: &str = "1000";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -35,7 +35,7 @@ pub struct PollRequest {
 }
 
 impl PollRequest {
-    /// Has it wait from a position, for what is left of its wait since it has begun.
+    /// Makes the poll wait from a position, for the rest of its wait time since `begun`.
     pub(crate) fn wait_from(&mut self, wait: &PollWait, begun: Instant) {
         self.start = Start::At(wait.position);
         if wait.truncated {
@@ -96,11 +96,12 @@ impl Hub {
         self.wait_for_reply(request).await
     }
 
-    /// Looks once more for a poll that a draining hub will not let wait; nothing unless it drains. Events that
-    /// are only in memory are all shown by then, so a poll that is refused has missed none.
+    /// Looks once more for events for a poll that may not wait, since the hub drains; `None` unless
+    /// the hub drains. All events that are only in memory are shown by then, so a poll that is
+    /// refused has missed none.
     ///
     /// # Errors
-    /// [`SubscribeError::GoingDown`] if the hub drains and there is nothing.
+    /// [`SubscribeError::GoingDown`] if the hub drains and there are no events.
     pub(crate) async fn look_before_refusal(
         &self,
         request: &PollRequest,
@@ -151,9 +152,10 @@ pub enum PollNow {
 /// How a poll that found nothing is to wait.
 #[derive(Debug, Clone, Copy)]
 pub struct PollWait {
-    /// From where.
+    /// The position to wait from.
     pub position: Position,
-    /// Whether it starts with history, and a channel has lost events before its oldest.
+    /// Whether the poll starts with history of a channel that has lost events before its oldest
+    /// one.
     pub truncated: bool,
 }
 

@@ -24,7 +24,7 @@ pub enum BackendTarget {
     Sentinels {
         /// At most [`SERVERS_MAX`].
         sentinels: Vec<Endpoint>,
-        /// The name that they know the server by.
+        /// The name by which they know the server.
         master: String,
     },
     /// Nodes of a cluster, which are asked at each connect for the one that has the log.

@@ -51,7 +51,7 @@ pub struct RedisOptions {
     /// The files of the password and of the root certificates. They are read again for each connection,
     /// since an operator may replace them.
     pub files: CredentialFiles,
-    /// What the keys of this hub's log begin with.
+    /// The prefix of the keys of the log.
     pub namespace: String,
 }
 
@@ -186,7 +186,7 @@ impl Connection {
 }
 
 impl Connection {
-    /// Whether the server has closed it, as far as the kernel knows.
+    /// Whether the server has closed the connection, as far as the kernel knows.
     fn is_closed(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match recv(&self.socket, &mut [0_u8; 1], flags) {
@@ -195,8 +195,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the server closes a connection that has no command under way. Cancelling it has no
-    /// effect.
+    /// Waits until the server closes the connection, on which no command is under way. Cancelling
+    /// the wait has no effect.
     pub(super) async fn ended(&mut self) -> RedisError {
         match self.stream.read_buf(&mut self.buffer).await {
             Ok(0) => RedisError::Unreachable(ErrorKind::UnexpectedEof.into()),
@@ -273,7 +273,7 @@ fn tls_config(ca: &[u8]) -> io::Result<ClientConfig> {
     Ok(builder.with_no_client_auth())
 }
 
-/// The parts of a command, some of which are made for it.
+/// The parts of a command, some of which are made for this command.
 #[derive(Debug, Default)]
 pub(super) struct Command(Vec<Bytes>);
 
@@ -301,8 +301,8 @@ pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// Timeout for the TCP connection to each address. The kernel repeats a SYN after one second, then
 /// after two more: a new attempt finds a server that is back sooner.
 const DIAL_TIME_MAX: Duration = Duration::from_millis(1_200);
-/// Timeout for one command: if its bytes are not taken, or none of its reply come, for this long,
-/// the connection is given up.
+/// Timeout for one command: if the server takes no byte of the command, or sends none of its reply,
+/// for this long, the connection is given up.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
 /// A command with its whole reply may take this many times `time_max`.
 const REPLY_PARTS_MAX: u32 = 12;

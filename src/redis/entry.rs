@@ -1,4 +1,4 @@
-//! What one event is in the stream: a draft with its channel, under a format number.
+//! The encoding of one event in the stream: a draft with its channel, under a format number.
 
 use bytes::Bytes;
 
@@ -9,8 +9,8 @@ use crate::model::{ChannelName, Draft, EventKind, Seq};
 /// nothing.
 pub const FORMAT: u8 = 1;
 
-/// A random number that tells an entry from another one with the same seq: a server that has lost
-/// the end of its log gives out the same seqs again.
+/// A random number that distinguishes entries with the same seq: a server that has lost the end of
+/// its log gives out the same seqs again.
 pub type Nonce = [u8; 8];
 
 /// An event in the stream.
@@ -23,7 +23,7 @@ pub struct Entry {
     /// Its channel has no event between this seq and its own. None if a hub of an earlier version wrote
     /// it.
     pub channel_before: Option<Seq>,
-    /// A publisher's, or the hub's.
+    /// Whether the event is a publisher's or the hub's.
     pub kind: EventKind,
     /// When it was accepted by the wall clock of its hub, in milliseconds since 1970.
     pub time_ms: u64,

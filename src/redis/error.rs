@@ -77,8 +77,8 @@ impl RedisError {
         matches!(self, Self::NewerFormat { .. } | Self::EarlierFormat { .. } | Self::Foreign(_))
     }
 
-    /// Whether the command may have taken effect. Redis does not roll back a script that fails half
-    /// way.
+    /// Whether the outcome of the command is unknown. Redis does not roll back a script that fails
+    /// half way.
     pub fn leaves_outcome_open(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Unexpected(_) => true,

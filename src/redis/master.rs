@@ -26,10 +26,10 @@ pub(super) async fn open(options: &RedisOptions) -> Result<Connection, RedisErro
     Ok(connection)
 }
 
-/// Asks the servers of the address which one is the master, and takes the first answer. The master may
-/// have changed since the last time, and a server that was cut off may not know: a replica is
-/// refused later. So each attempt begins with another one, which gets a head start; all together
-/// have [`FIND_TIME_MAX`].
+/// Asks the servers of the address which one is the master, and takes the first answer. The master
+/// may have changed since the last attempt, and a server that was cut off may not know this: its
+/// answer names a replica, which is refused later. So each attempt begins with another server,
+/// which gets a head start. All servers together have [`FIND_TIME_MAX`].
 async fn find_master(options: &RedisOptions) -> Result<Endpoint, RedisError> {
     let servers = match &options.address.target {
         BackendTarget::Server(server) => return Ok(server.clone()),
@@ -92,8 +92,9 @@ async fn ask_sentinel(
     }
 }
 
-/// Asks a node for the log's length. The one that has the slot answers, and any other one, a replica too, names that
-/// in its refusal. So the hub computes no slots, and its user needs no further command.
+/// Asks a node for the length of the log. The node that has the log's slot answers. Any other node,
+/// a replica too, names that node in its refusal. So the hub computes no slots, and its user needs
+/// no further command.
 async fn ask_node(node: &Endpoint, options: &RedisOptions) -> Result<Endpoint, RedisError> {
     let mut connection = Connection::connect(node, options, FIND_TIME_MAX).await?;
     connection.authenticate(options).await?;

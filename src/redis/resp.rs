@@ -68,7 +68,7 @@ pub(super) fn write_command(parts: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// Takes a reply from the front of a buffer; `None` while it is not all there.
+/// Takes a reply from the front of a buffer; `None` while the reply is incomplete.
 pub(super) fn take_reply(buffer: &mut BytesMut) -> Result<Option<Reply>, Malformed> {
     let mut scanner = Scanner { bytes: buffer, at: 0 };
     if !scanner.skip(0)? {
@@ -86,7 +86,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    /// Skips a reply; false if it is not all there.
+    /// Skips a reply; false if it is incomplete.
     fn skip(&mut self, depth: u8) -> Result<bool, Malformed> {
         let Some((kind, line)) = self.line()? else { return Ok(false) };
         match kind {
@@ -130,7 +130,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Builds the reply that `bytes` begin with; it is all there.
+/// Builds the reply that `bytes` begin with, which is complete.
 fn build(bytes: &mut Bytes) -> Result<Reply, Malformed> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n").ok_or(Malformed)?;
     let line = bytes.split_to(end);

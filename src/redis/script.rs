@@ -35,7 +35,7 @@ impl Default for NewEntries {
 pub struct AppendLimits {
     /// Entries that the stream keeps, approximately.
     pub events_max: u64,
-    /// Bytes of them, about.
+    /// The bytes of these entries, approximately.
     pub bytes_max: u64,
     /// How long they are kept, in milliseconds, approximately.
     pub age_ms: u64,
@@ -47,7 +47,7 @@ pub struct AppendLimits {
     pub closed_ms: u64,
     /// How many closed channels are remembered.
     pub closed_max: u64,
-    /// Of how many channels without a kept entry the newest seq is remembered, at least.
+    /// The channels without a kept entry whose newest seq is remembered, at least.
     pub quiet_channels_max: u64,
 }
 
@@ -81,7 +81,7 @@ pub enum Appended {
     Fenced,
 }
 
-/// What became of one submission.
+/// The outcome of one submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmissionOutcome {
     /// It is in the log.
@@ -91,14 +91,14 @@ pub enum SubmissionOutcome {
         /// How many events it has.
         events: u64,
     },
-    /// The same was appended before under its key.
+    /// The same submission was appended before under its key.
     Replayed {
         /// Its first seq.
         first: Seq,
         /// How many events it has.
         events: u64,
     },
-    /// Something else was appended under its key.
+    /// Another submission was appended before under its key.
     KeyReused,
     /// A channel is closed.
     Closed(ChannelName),

@@ -1,5 +1,5 @@
-//! How many subscribers each hub has, on the server that hubs share: over a connection of its own, and in keys
-//! that expire with their hub.
+//! How many subscribers each hub has, on the server that hubs share: over a connection of its own,
+//! and in keys that expire with their hub.
 
 use bytes::Bytes;
 
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::model::{ChannelName, ChannelPattern};
 
-/// A connection to the reports of hubs. Each of its methods is one command; cancelling one leaves a connection
-/// that is of no use.
+/// A connection to the reports of hubs. Each of its methods is one command. After a command was
+/// cancelled, the connection cannot be used.
 pub struct RedisCounts {
     connection: Connection,
-    /// By which the server knows the script.
+    /// The hash by which the server knows the script.
     script: Bytes,
-    /// The hubs that have a report; what their keys begin with.
+    /// The key of the hubs that have a report, which is also the prefix of their keys.
     hubs: Bytes,
 }
 
@@ -38,7 +38,7 @@ pub struct ReportPart<'a> {
     pub number: u64,
     /// How long the report stays if no further part comes, in milliseconds.
     pub expiry_ms: u64,
-    /// Whether it completes the report.
+    /// Whether it is the last part of the report.
     pub is_last: bool,
     /// Whether a channel that is not in the report has no subscribers that name it.
     pub is_whole: bool,
@@ -60,7 +60,7 @@ pub enum PatternsPart<'a> {
     TooMany,
 }
 
-/// The report of another hub, as far as it is asked for.
+/// The report of another hub, with the channels that were asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HubReport {
     /// The hub.
@@ -69,10 +69,11 @@ pub struct HubReport {
     pub age_ms: u64,
     /// Whether a channel that is not in it has no subscribers that name it.
     pub is_whole: bool,
-    /// Which [`patterns`](RedisCounts::patterns) go with it, by the server's time when they were reported, which other
-    /// reports of the hub do not repeat; 0 if they are not known.
+    /// Identifies the [`patterns`](RedisCounts::patterns) of this report: the server's time when
+    /// they were reported. Reports that repeat it have the same patterns. 0 if they are not known.
     pub patterns: u64,
-    /// Subscribers that name them, for each channel that was asked for; none if it is not in the report.
+    /// Subscribers that name each channel that was asked for; `None` if the channel is not in the
+    /// report.
     pub named: Vec<Option<SubscriberCount>>,
 }
 
@@ -168,7 +169,7 @@ impl RedisCounts {
         self.call(&command).await.map(drop)
     }
 
-    /// Waits until the server ends the connection. Cancelling it has no effect.
+    /// Waits until the server ends the connection. Cancelling the wait has no effect.
     pub async fn ended(&mut self) -> RedisError {
         self.connection.ended().await
     }

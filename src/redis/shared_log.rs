@@ -1,4 +1,4 @@
-//! The log of a namespace, over one connection: what a hub can ask of it and do to it.
+//! The log of a namespace, over one connection: the commands of a hub.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::model::{ChannelName, Epoch, Seq};
 /// must be dropped.
 pub struct RedisLog {
     connection: Connection,
-    /// By which the server knows the script.
+    /// The hash by which the server knows the script.
     script: Bytes,
     keys: Keys,
     server: ServerInfo,
@@ -31,7 +31,7 @@ pub(super) struct ServerInfo {
     unguarded_replicas: u64,
 }
 
-/// A run of a server: another one may have lost events of the one before.
+/// The id of a run of a server. A later run may have lost events of an earlier one.
 pub type Run = Arc<str>;
 
 /// The names of its keys.
@@ -78,8 +78,8 @@ impl RedisLog {
         Ok(log)
     }
 
-    /// Checks that the user may do all that an append does: an append that is refused half way would
-    /// leave what it had written before.
+    /// Checks that the user may run all commands of an append: an append that is refused half way
+    /// would leave the writes before that.
     async fn probe(&mut self) -> Result<(), RedisError> {
         let mut command = self.command();
         command.part("probe");
@@ -131,8 +131,8 @@ impl RedisLog {
         })
     }
 
-    /// Begins another epoch, whose seqs are above `base`, if the log's is still the expected one; none
-    /// is the epoch of a log that does not exist. Another hub may have been faster: ask for the
+    /// Begins another epoch, whose seqs are above `base`, if the log still has the expected epoch;
+    /// `None` stands for a log that does not exist. Another hub may have been faster: ask for the
     /// [`state`](Self::state) afterwards.
     pub async fn begin_epoch(
         &mut self,
@@ -228,8 +228,9 @@ impl RedisLog {
         Ok(())
     }
 
-    /// The newest seq of each channel, in the order of these, also of events that were removed. A
-    /// channel that gets an event meanwhile is there with its newest seq before that, or after.
+    /// The newest seq of each channel, also of channels whose events were removed, ordered by these
+    /// seqs. A channel that gets an event meanwhile is in the result with its newest seq before or
+    /// after that.
     pub async fn channels(&mut self) -> Result<Vec<(ChannelName, Seq)>, RedisError> {
         let unexpected = || RedisError::Unexpected("the newest events of channels");
         let read = |pair: &[Reply]| {
@@ -265,8 +266,8 @@ impl RedisLog {
         }
     }
 
-    /// The channels that are closed: the seq of each one's closing event, and when it was closed, in
-    /// milliseconds since 1970.
+    /// The closed channels: the seq of each one's closing event, and when the channel was closed,
+    /// in milliseconds since 1970.
     pub async fn closed(&mut self) -> Result<Vec<(ChannelName, Seq, u64)>, RedisError> {
         let unexpected = || RedisError::Unexpected("the closed channels");
         let read = |pair: &[Reply]| {
@@ -290,12 +291,12 @@ impl RedisLog {
         }
     }
 
-    /// Waits until the server ends the connection. Cancelling it has no effect.
+    /// Waits until the server ends the connection. Cancelling the wait has no effect.
     pub async fn ended(&mut self) -> RedisError {
         self.connection.ended().await
     }
 
-    /// The beginning of a call of the script: its arguments are to be added.
+    /// The beginning of a call of the script, without its arguments.
     fn command(&self) -> Command {
         let mut command = Command::default();
         command.part("EVALSHA").part(self.script.clone()).number(self.keys.all.len() as u64);

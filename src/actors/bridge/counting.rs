@@ -28,7 +28,7 @@ pub(super) struct Counting {
     stage: Arc<SharedStage>,
     registry: Arc<Registry>,
     reported: Reported,
-    /// When all hubs that run have reported to the server that is there now.
+    /// When all running hubs have reported to the server that is connected now.
     settled: Instant,
     /// By hub: the patterns of its subscribers, and when they were reported.
     patterns: HashMap<String, (u64, PatternIndex<SubscriberCount>)>,
@@ -68,9 +68,8 @@ impl Counting {
                 Ok(mut link) => self.count_on(&mut link, &mut backoff).await,
                 Err(error) => error,
             };
-            // The tail logs an unreachable server, and one that refuses for now. What stays until an operator acts
-            // is logged here, too.
-            // After a report that was taken it is news again.
+            // The tail logs a server that is unreachable or refuses for now. Refusals that an
+            // operator has to end are logged here too, and again after a report that was accepted.
             has_warned &= backoff.has_failed();
             if (error.is_forbidden() || error.is_permanent()) && !has_warned {
                 has_warned = true;
@@ -80,7 +79,7 @@ impl Counting {
                      server's user needs"
                 );
             }
-            // The server may have another report, or none.
+            // The server may have an older report of this hub, or none.
             self.reported = Reported::default();
             self.stage.metrics.observe_hubs(0);
             self.stage.counts.set_connected(false);
@@ -134,7 +133,8 @@ impl Counting {
         Ok(())
     }
 
-    /// Reports what differs from the report before; false if the server does not have that any more.
+    /// Reports the differences to the last report; false if the server no longer has the last
+    /// report.
     async fn report_changes(
         &mut self,
         link: &mut RedisCounts,
@@ -144,7 +144,7 @@ impl Counting {
     ) -> Result<bool, RedisError> {
         let changes = self.reported.changes(channels, patterns);
         let options = &self.stage.options;
-        // One part at least: it keeps the report from expiring.
+        // At least one part: it keeps the report from expiring.
         let parts = changes.channels.len().div_ceil(PART_CHANNELS_MAX).max(1);
         let mut pieces = changes.channels.chunks(PART_CHANNELS_MAX);
         for number in 1..=parts {
@@ -169,14 +169,14 @@ impl Counting {
         Ok(true)
     }
 
-    /// The channels that subscriptions name, in their order, and whether these are all.
+    /// The channels that subscriptions name, in order, and whether the list is complete.
     async fn named(&self) -> (Vec<(ChannelName, SubscriberCount)>, bool) {
         let max = self.stage.options.counts_channels_max as usize;
         let mut named: Vec<(ChannelName, SubscriberCount)> = Vec::new();
         let mut after: Option<ChannelName> = None;
         loop {
             let from = after.as_ref().map(ChannelName::as_str);
-            // One more, to know whether these are all.
+            // One more than the limit, to know whether the list is complete.
             let limit = max + 1 - named.len();
             let directory = self.registry.directory();
             let (found, next) =
@@ -205,7 +205,7 @@ impl Counting {
         Some(all.into_iter().map(count).collect())
     }
 
-    /// Answers questions; those that are dropped have no answer.
+    /// Answers questions. A question that is dropped gets no answer.
     async fn answer(
         &mut self,
         link: &mut RedisCounts,
@@ -259,8 +259,8 @@ impl Counting {
     }
 }
 
-/// How long to wait before the next attempt. What the server's user may not do is asked for seldom: each
-/// attempt is a connection, and the operator has to change the user first.
+/// How long to wait before the next attempt. If the server's user lacks a permission, attempts are
+/// rare: each one is a connection, and the operator has to change the user first.
 fn pause(error: &RedisError, backoff: &mut Backoff) -> Duration {
     let pause = backoff.next();
     if error.is_forbidden() { FORBIDDEN_PAUSE } else { pause }
@@ -269,7 +269,7 @@ fn pause(error: &RedisError, backoff: &mut Backoff) -> Duration {
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(30);
 /// Channels of one command: the script holds up the server for their time.
 const PART_CHANNELS_MAX: usize = 500;
-/// Texts of all patterns together; a hub with more does not report them.
+/// Bytes of the texts of all patterns; a hub with more does not report patterns.
 const PATTERNS_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]

@@ -163,8 +163,8 @@ impl Loader {
     }
 
     /// Empties the store. Of a log that was trimmed up to `trimmed`, a channel has lost nothing behind
-    /// its newest event. A channel that has newer events than that may have lost any before, as long as
-    /// the first of these is not read. Returns the newest event of any channel.
+    /// its newest event. A channel with newer events counts as having lost all up to `trimmed` until its
+    /// first event that is kept is read. Returns the newest event of any channel.
     async fn reset(
         &self,
         log: &mut RedisLog,
@@ -173,7 +173,7 @@ impl Loader {
     ) -> Result<Seq, RedisError> {
         let mut named = log.channels().await?;
         let newest = named.last().map_or(Seq::ZERO, |(_, seq)| *seq);
-        // Asked for after them: it covers those that were dropped from the index meanwhile.
+        // Read after the channels: it covers those that were dropped from the index meanwhile.
         let Some(others) = log.state(Seq::ZERO).await?.unindexed else {
             self.store.reset(epoch, LostThrough::any(trimmed), trimmed);
             return Ok(newest);

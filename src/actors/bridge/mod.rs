@@ -1,5 +1,5 @@
-//! The bridge between a hub and the log that it shares with others: it appends what is published here,
-//! and shows what the log has, whichever hub published it.
+//! The bridge between a hub and the log that it shares with others: it appends what is published on
+//! this hub, and shows all events of the log, whichever hub published them.
 
 mod actor;
 mod appending;

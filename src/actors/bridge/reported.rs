@@ -8,7 +8,7 @@ use crate::{
 /// The report of a hub, as the server has it.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
-    /// Parts that it has taken; with 0 it has none.
+    /// The number of parts that the server has accepted; with 0 it has no report.
     pub(super) parts: u64,
     /// In the order of their names.
     channels: Vec<(ChannelName, SubscriberCount)>,

@@ -20,12 +20,13 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A server that accepts connections again is followed again within this time.
 pub(super) const BACK_WITHIN: Duration = Duration::from_secs(2);
-/// How long the commands between a connection and the vouching may take on a busy server: to authenticate, to be
-/// checked, to load the script, to try it, to compare the log.
+/// How long the commands between a connection and the vouching may take on a busy server: AUTH,
+/// checks of the server, loading the script, a trial of it, and the comparison of the log.
 const COMMANDS_TIME: Duration = Duration::from_millis(1_500);
 /// How long a running hub has to vouch for the log after a restart of its server. In the worst case
-/// it has just begun to wait for an answer when the server fails silently; then it pauses, asks
-/// for the master and tries in vain to connect to the former one; and it does so once more, with success.
+/// it has just begun to wait for an answer when the server fails silently. Then it pauses, asks for
+/// the master, and tries in vain to connect to the former one; it pauses and asks once more, and
+/// connects.
 pub(super) const VOUCH_WAIT: Duration = sum(&[
     FOLLOW_WAIT,
     FOLLOW_ANSWER_MAX,

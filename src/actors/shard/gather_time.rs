@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(super) struct GatherTime {
     max_ms: u64,
     now_ms: u64,
-    /// Periods in which the thread was busy all the time, since the last one in which it was relaxed.
+    /// Periods in which the thread was busy, since the last one in which it was relaxed.
     busy_periods: u32,
     /// The beginning of the period under way, and how long the thread had been busy until then.
     began: Instant,
@@ -27,7 +27,7 @@ impl GatherTime {
         Self { max_ms, now_ms: 0, busy_periods: 0, began: now, busy: Duration::ZERO }
     }
 
-    /// At the end of a period: how long events wait from now on, in milliseconds. `busy` is asked for how
+    /// Ends a period; returns how long events wait from now on, in milliseconds. `busy` returns how
     /// long the thread has been busy in all.
     pub(super) fn end_period(
         &mut self,
@@ -57,26 +57,26 @@ impl GatherTime {
     }
 }
 
-/// Once the thread has been idle for so long the load is over, and what has gathered is sent.
+/// After this idle time the load is over, and gathered events are sent.
 pub(super) const IDLE: Duration = Duration::from_millis(5);
-/// How often the load is looked at.
+/// How often the load is measured.
 const PERIOD: Duration = Duration::from_millis(50);
 /// Busy periods, without a relaxed one between them, after which events wait: together they are longer
 /// than one fan-out to tens of thousands, during which the events of small channels must not wait.
 const SUSTAINED: u32 = 4;
-/// The steps from no time to the longest.
+/// The steps from no wait to the longest.
 const STEPS: u64 = 4;
-/// The share of time above which events wait longer.
+/// The share of time above which the wait becomes longer.
 const BUSY: f64 = 0.9;
-/// The share of time below which they wait less long. The gap between the two keeps the time from
-/// swinging, since waiting itself makes the thread less busy.
+/// The share of time below which the wait becomes shorter. The gap between the two keeps the wait
+/// from oscillating, since waiting itself makes the thread less busy.
 const RELAXED: f64 = 0.75;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The times after periods in which the thread was busy for so many hundredths.
+    /// The waits after periods in which the thread was busy for these percentages.
     fn times(max_ms: u64, loads: &[u64]) -> Vec<u64> {
         let start = Instant::now();
         let mut time = GatherTime::new(max_ms, start);
@@ -89,7 +89,7 @@ mod tests {
         loads.iter().map(&mut after).collect()
     }
 
-    /// The same behind so many busy periods that the next one counts.
+    /// As [`times`], after so many busy periods that the next one counts.
     fn times_when_busy(max_ms: u64, loads: &[u64]) -> Vec<u64> {
         let before = [100; SUSTAINED as usize - 1];
         let times = times(max_ms, &[&before[..], loads].concat());

@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Lane {
     queue: RoundQueue,
     round: Option<PlainRound>,
-    /// Since when its next round could begin, in milliseconds since 1970.
+    /// When its next round could begin, in milliseconds since 1970.
     ready_ms: u64,
     /// Held while an event published now would wait too long.
     throttle: Option<Throttle>,
@@ -39,7 +39,7 @@ pub(super) struct PlainRound {
     end: usize,
     /// The batches hold their publish permits until the round is over.
     batches: Vec<Arc<Batch>>,
-    /// If an event of it is traced: recorded when the round is dropped.
+    /// For a round with a traced event: recorded when the round is dropped.
     trace: Option<Box<RoundTrace>>,
 }
 
@@ -60,7 +60,7 @@ impl Lane {
         self.queue.push_run(batch, run);
     }
 
-    /// From now on a round can begin.
+    /// Notes that a round can begin from now on.
     pub(super) fn set_ready(&mut self, now_ms: u64) {
         self.ready_ms = now_ms;
     }

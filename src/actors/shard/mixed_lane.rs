@@ -53,11 +53,11 @@ pub(super) struct MixedRound {
     sends: HashMap<(u32, u32, usize), MixedSend, FxBuildHasher>,
     sends_bytes: usize,
     batches: Vec<Arc<Batch>>,
-    /// If an event of it is traced: recorded when the round is dropped.
+    /// For a round with a traced event: recorded when the round is dropped.
     trace: Option<Box<RoundTrace>>,
 }
 
-/// A slot with more to receive, and how many of its events it has been sent.
+/// A slot that has more to receive, and the number of events that it has been sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) slot: u32,
@@ -73,8 +73,8 @@ pub(super) struct MixedSend {
     pub(super) last: Seq,
     /// The answer of a poll, encoded when the first poll needs it.
     pub(super) reply: Option<Arc<PollReply>>,
-    /// If the connections have further events in the round: how many they have been sent with this
-    /// send.
+    /// The number of events that the connections have been sent after this send, if the round has
+    /// more for them.
     more_after: Option<u32>,
     /// Keeps the shape alive, since its address is part of the key.
     _shape: Arc<Shape>,
@@ -94,7 +94,7 @@ impl MixedLane {
 
     /// How long a batch that comes now will wait beyond the round under way, in milliseconds.
     pub(super) fn delay_ms(&self, now_ms: u64) -> u64 {
-        // Before the first send of a walk the time so far says nothing of the sends.
+        // Before the first send of a walk the elapsed time says nothing about the sends.
         let progress = match &self.round {
             Some(round) if round.next > 0 => (round.next, round.due.len()),
             _ => (0, 0),
@@ -203,7 +203,7 @@ struct Gathered {
 
 impl Gathered {
     fn of(batches: &[Arc<Batch>]) -> Self {
-        // The usual case with little load; it needs no table.
+        // The usual case with little load, which needs no table.
         if let [batch] = batches
             && let [run] = batch.runs()
         {

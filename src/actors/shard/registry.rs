@@ -148,7 +148,8 @@ impl Registry {
             if self.patterns.is_empty() {
                 return None;
             }
-            // More than come, and before this one: no subscriber need name it.
+            // Up to two leave for one that comes, so that excess channels leave too; before it is
+            // entered, since it could leave otherwise: no subscriber need name it.
             self.prune_some(2, 1);
             self.subscribers(entry).is_by_pattern = true;
             self.by_pattern.push_back(entry.id());
@@ -217,7 +218,7 @@ impl Registry {
         self.prune_some(PRUNED_PER_CALL, 0);
     }
 
-    /// Removes at most `most` channels, until `more` can come.
+    /// Removes at most `most` channels, until there is room for `more`.
     fn prune_some(&mut self, most: usize, more: usize) {
         let excess = (self.by_pattern.len() + more).saturating_sub(self.by_pattern_max);
         for _ in 0..excess.min(most) {

@@ -1,5 +1,5 @@
-//! A round with events of traced publishes. It is recorded when it is dropped; the loop that sends
-//! knows nothing of it.
+//! A round with events of traced publishes. It is recorded when it is dropped, so the loop that
+//! sends does nothing for it.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,8 +19,8 @@ pub(super) struct RoundTrace {
 }
 
 impl RoundTrace {
-    /// Of a round on a shard that begins now with events of these batches, of the channels that
-    /// `is_sent` names; `None` if none of them is of a traced publish.
+    /// The trace of a round that begins now on a shard, with those events of these batches whose
+    /// channels `is_sent` names; `None` if none of them is of a traced publish.
     #[inline]
     pub(super) fn begin(
         shard_and_lane: (usize, &'static str),
@@ -34,7 +34,7 @@ impl RoundTrace {
         }
     }
 
-    /// The same, of batches of which one has a trace.
+    /// As [`begin`](Self::begin), for batches of which one has a trace.
     #[cold]
     fn begin_traced(
         (shard, lane): (usize, &'static str),

@@ -57,7 +57,7 @@ pub(super) async fn serve_connections(
                 }
             }
             let serving = Instant::now();
-            // Those for which the last pass had no time go first.
+            // Sockets that the last pass had no time for come first.
             if check_sockets && served == ready.len() {
                 ready.clear();
                 served = 0;
@@ -121,6 +121,6 @@ pub(super) async fn serve_connections(
 const BATCHES_PER_PASS: usize = 64;
 /// Connections from the ready list that are served in one pass.
 const SLOTS_PER_PASS: usize = 256;
-/// How long connections are served in one pass, half of it at most those that the poller has reported. Live
-/// events have as long then, and the rest is served in the next pass.
+/// How long connections are served in one pass; at most half of it serves those that the poller has
+/// reported. Live events then get as much time, and the next pass serves the rest.
 const SERVING_MAX: Duration = Duration::from_millis(2);

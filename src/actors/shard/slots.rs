@@ -3,7 +3,7 @@
 
 use std::ops::{Index, IndexMut};
 
-/// Values by their index; the index of one that was removed is used again.
+/// Values by their index. The index of a removed value is used again.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     pages: Vec<Box<[Option<T>]>>,

@@ -61,20 +61,20 @@ impl Hub {
         }
         let limit = request.limit.max(1) as usize;
         let types = subscription.types();
-        // Without a type filter whatever is read is answered with.
+        // Without a type filter all events that are read are in the answer.
         let events_max = if types.is_empty() { limit } else { usize::MAX };
         let mut through = resume.cursor;
         let mut events: Vec<Arc<Event>> = Vec::new();
-        // The next poll would go on with all that is behind its position, and not with the last events of
-        // each channel, so they come in one answer if they fit.
+        // The next poll would continue with all events after its position, and not with the last
+        // events of each channel. So these are gathered into one answer if they fit.
         let gathers = matches!(request.start, Start::Last(_)) && backend.is_on_disk();
         let pages_max = if gathers { GATHERED_PAGES_MAX } else { POLL_PAGES_MAX };
         let mut bytes = 0;
         // Whether everything up to the head was read.
         let mut is_read = false;
         // A type filter may skip many events. A few pages are read here; a shard reads the rest in
-        // pieces. What does not move on is a look at some channels: it is made to its end, since the
-        // next poll would begin it anew.
+        // pieces. A page that does not move the position examined only some channels: it is
+        // continued to its end, since the next poll would begin it anew.
         let (mut pages, mut is_first) = (0, true);
         while pages < pages_max {
             if !mem::take(&mut is_first) {
@@ -115,7 +115,8 @@ impl Hub {
                 page => page.ok(),
             };
             let Some(mut page) = page else {
-                // Of the last events of its channels it gets no others, and the answer tells of the first loss.
+                // A poll for the last events of its channels gets no older ones. The answer reports
+                // the first loss.
                 if let Some((cursor, gap)) = backend.skip_lost(&mut resume.reader, through) {
                     (through, pages) = (cursor, pages + 1);
                     resume.gap.get_or_insert(gap);
@@ -144,10 +145,10 @@ impl Hub {
             }
         }
         let position = backend.position(through);
-        // Read last: what was evicted before its first event was read counts too.
+        // Read last, so that events which were evicted before the first event was read count too.
         let truncated = resume.truncated
             || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
-        // Behind a gap that its encoding does not show a poll waits.
+        // If the encoding does not show gaps, a poll waits after one.
         let gap = resume.gap.filter(|_| !events.is_empty() || request.encoding.shows_gaps());
         if let Some(gap) = &gap {
             self.0.metrics.gaps.count(gap.reason.as_str());
@@ -166,7 +167,8 @@ impl Hub {
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap }))
     }
 
-    /// Waits until a search has memory, or makes the part of it that is on disk. Cancelling it cancels the search.
+    /// Waits until a search has memory, or performs the part of it that is on disk. Cancelling the
+    /// wait cancels the search.
     async fn search_log(
         &self,
         search: LastSearch,
@@ -181,12 +183,13 @@ impl Hub {
             Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
             Ok(Err(ReadFailure::Busy)) => Err(busy()),
             Ok(Err(_)) => Err(unreadable()),
-            // Where it starts is not known, so it can neither be answered nor wait on a shard.
+            // The start of the poll is not known, so the poll can neither be answered nor wait on a
+            // shard.
             Err(_) => Err(busy()),
         }
     }
 
-    /// Notes that a poll is answered with the events up to a position.
+    /// Records that a poll is answered with the events up to a position.
     fn note_answer(&self, position: Position) {
         let is_complete = position.seq >= self.0.store.head();
         self.0.poll_times.answered(is_complete, self.0.clock.now_ms());
@@ -216,23 +219,23 @@ impl Hub {
 /// A page of a poll's events that are on disk.
 enum LogPage {
     Read(Piece),
-    /// It has been evicted.
+    /// Its events were evicted.
     FellOff,
-    /// It is not read yet: the disk is slow, or has much to read.
+    /// It is not read yet: the disk is slow, or has many reads to serve.
     Slow,
 }
 
-/// How long a poll that does not wait for events waits for the disk, and every poll for a search there;
-/// then it is refused for a while.
+/// How long a poll that does not wait for events waits for the disk, and every poll for a search
+/// there. After that the poll is refused for now.
 const LOG_READ_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a poll that waits for events waits for the disk here, where it has a request's permit;
-/// then it is handed to a shard, which reads it until its wait is over.
+/// How long a poll that waits for events waits for the disk here, while it holds a request's
+/// permit. After that a shard reads the events until the poll's wait is over.
 const LOG_READ_SOON: Duration = Duration::from_secs(1);
 /// Events read for one page, and pages that `poll_now` reads at most.
 const POLL_PAGE_EVENTS: usize = 1_000;
 const POLL_PAGES_MAX: usize = 4;
-/// Pages that one answer with the last events of channels is gathered from: a page from disk has those
-/// of 32 blocks.
+/// Pages from which one answer with the last events of channels is gathered. A page from disk has
+/// the events of 32 blocks.
 const GATHERED_PAGES_MAX: usize = 64;
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;

@@ -29,7 +29,7 @@ use crate::{
 /// The data that a connection needs only until it has started.
 struct NewConnection {
     start: Start,
-    /// When it ends by itself, in milliseconds; `u64::MAX` is never.
+    /// When the connection ends by itself, in milliseconds; `u64::MAX` is never.
     due_ms: u64,
     lease: Option<Box<Lease>>,
     client_info: Option<Box<ClientInfo>>,
@@ -222,7 +222,8 @@ impl Engine {
         self.check_input_unless_reported(index);
     }
 
-    /// Leaves the search for a connection's start until the disk has gone on with it, or ends the connection.
+    /// Postpones the search for a connection's start until the disk has made the next step of it,
+    /// or ends the connection.
     fn search_later(&mut self, index: u32, why: NoPiece) {
         match why {
             NoPiece::NotYet | NoPiece::FellOff => self.schedule(index),

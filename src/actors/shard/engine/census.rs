@@ -1,6 +1,6 @@
-//! Counts the connections that are behind, by why they are, and how far they lag.
+//! Counts the connections that are behind, by reason, and how far they lag.
 //!
-//! It looks at a bounded number of slots at a time, so that serving a connection costs nothing for it.
+//! It examines a bounded number of slots at a time. Serving a connection costs nothing for it.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Census {
     metrics: Arc<BehindMetrics>,
-    /// The slot at which it goes on; the first if none is under way.
+    /// The slot at which the census continues; the first if none is under way.
     next: usize,
-    /// When the one under way began, in milliseconds.
+    /// When the census under way began, in milliseconds.
     began_ms: u64,
-    /// When it looks at further slots, in milliseconds.
+    /// When the next slots are examined, in milliseconds.
     next_ms: u64,
     counted: BehindCounts,
-    /// The result of the last one, which is in the metrics.
+    /// The result of the last census, which is in the metrics.
     shown: BehindCounts,
 }
 
@@ -40,7 +40,7 @@ impl Census {
         }
     }
 
-    /// Looks at further slots if it is time, and shows the result once it has seen all.
+    /// Examines further slots if it is time, and publishes the result after the last slot.
     pub(super) fn advance(&mut self, slots: &Slots<Slot>, now_ms: u64) {
         if now_ms < self.next_ms {
             return;
@@ -77,7 +77,7 @@ impl Drop for Census {
     }
 }
 
-/// Slots that are looked at in one look.
+/// Slots to examine in one look.
 fn slots_per_look(capacity: usize) -> usize {
     SLOTS_PER_LOOK.max(capacity.div_ceil(LOOKS_MAX))
 }
@@ -85,11 +85,11 @@ fn slots_per_look(capacity: usize) -> usize {
 // Metrics name the states in the order of the enum.
 const _: () = assert!(BehindReason::Ending as usize + 1 == BehindMetrics::STATES.len());
 
-/// From the beginning of one census to that of the next, at least.
+/// The shortest time from the beginning of one census to that of the next.
 const INTERVAL_MS: u64 = 1_000;
-/// From one look to the next, at least.
+/// The shortest time from one look to the next.
 const LOOK_MS: u64 = 64;
-/// A census takes no more looks than these, ten seconds, however many slots there have been.
+/// Most looks of a census, ten seconds, however many slots there have been.
 const LOOKS_MAX: usize = 160;
 // Tests of the crate run with a bound so small that it is hit all the time.
 /// Slots of one look, unless there are too many for that.

@@ -34,7 +34,8 @@ impl Engine {
         self.fan_out.wants_batches()
     }
 
-    /// Sets how long events of small channels gather before they are sent; 0 is not at all.
+    /// Sets how long events of small channels gather before they are sent; with 0 they do not
+    /// gather.
     pub(in crate::actors::shard) fn set_gather_ms(&mut self, gather_ms: u64) {
         let has_gathered = self.fan_out.gather_ms() > 0;
         match gather_ms > 0 {
@@ -50,7 +51,7 @@ impl Engine {
         self.fan_out.end_gathering();
     }
 
-    /// Until when events gather that are to be sent next, in milliseconds since 1970; `None` if none do.
+    /// When the next gathering events are sent, in milliseconds since 1970; `None` if none gather.
     pub(in crate::actors::shard) fn gathers_until_ms(&self) -> Option<u64> {
         self.fan_out.gathers_until_ms()
     }
@@ -129,9 +130,9 @@ impl Engine {
         }
     }
 
-    /// Closes the slowest connections while the hub holds more unsent bytes than the ceiling; the
-    /// next pass goes on if they are not found among a bounded number of slots. Called between
-    /// rounds: during a round only the connection being served may end.
+    /// Closes the slowest connections while the hub holds more unsent bytes than the ceiling.
+    /// Examines a bounded number of slots, and continues in the next pass. Called between rounds:
+    /// during a round only the connection being served may end.
     fn enforce_unsent_limit(&mut self) {
         let mut left = SLOTS_PER_PASS;
         while self.unsent.must_free() {

@@ -30,16 +30,16 @@ impl From<ReadFailure> for NoPiece {
 /// Why a connection has no piece to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPiece {
-    /// It is read from disk, which wakes the slot.
+    /// The piece is being read from disk; the end of the read wakes the slot.
     NotYet,
     /// Events after its cursor have been evicted.
     FellOff,
-    /// It cannot go on.
+    /// The connection cannot continue.
     Ends(CloseReason),
 }
 
 impl Engine {
-    /// Has the next piece read, up to `through`.
+    /// Starts to read the next piece, up to `through`.
     pub(super) fn begin_disk_read(
         &mut self,
         index: u32,
@@ -60,7 +60,7 @@ impl Engine {
             Ok(pending) => self.extras.add_disk_read(index, range.after, pending),
             Err(ReadsBusy) => return Err(NoPiece::Ends(CloseReason::HistoryBusy)),
         }
-        // Others are sent history from memory meanwhile.
+        // Meanwhile the replay permit serves a connection that reads from memory.
         self.extras.end_replay(index);
         let msg = ConnectionMsg::ReadsDisk(range.through);
         slot.connection.handle(msg, self.now_ms, &self.limits);
@@ -93,7 +93,8 @@ impl Engine {
         Some(Waker::from(SlotWaker::new(slot.key(index), Arc::clone(self.ready.list()))))
     }
 
-    /// Has a search for the start of a connection wait for memory, or go on in the log on disk.
+    /// Makes the search for the start of a connection wait for memory, or continue in the log on
+    /// disk.
     pub(super) fn begin_disk_search(
         &mut self,
         index: u32,
@@ -110,7 +111,7 @@ impl Engine {
         self.extras.end_replay(index);
         let msg = ConnectionMsg::ReadsDisk(self.backend.head());
         slot.connection.handle(msg, self.now_ms, &self.limits);
-        // So that its end wakes the slot.
+        // Polled now, so that its end wakes the slot.
         match self.take_disk_search(index) {
             // It is over already: the search goes on in the next pass.
             Ok(()) => {
@@ -124,7 +125,7 @@ impl Engine {
         }
     }
 
-    /// Takes a search of the disk back, if it is over.
+    /// Takes the result of a search of the disk, if the search is over.
     pub(super) fn take_disk_search(&mut self, index: u32) -> Result<(), NoPiece> {
         if !self.extras.has_disk_search(index) {
             return Ok(());
@@ -146,7 +147,7 @@ impl Engine {
     pub(super) fn resume_behind_loss(&mut self, index: u32, after: Seq) {
         let head = self.backend.head();
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        // Of the last events of its channels it gets no others.
+        // A connection that starts with the last events of its channels gets no older ones.
         let skipped = slot.reader.as_mut().and_then(|reader| self.backend.skip_lost(reader, after));
         if let Some((cursor, gap)) = skipped {
             return self.resume_at(index, cursor, Some(gap));
@@ -181,7 +182,7 @@ impl Engine {
     }
 }
 
-/// The result of a read or a search of the disk. If that is not over, its end wakes the slot.
+/// The result of a read or a search of the disk. If it is not over, its end wakes the slot.
 fn result_of<T>(
     pending: &mut (impl Future<Output = Result<T, ReadFailure>> + Unpin),
     waker: &Waker,

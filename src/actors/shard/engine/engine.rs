@@ -67,13 +67,13 @@ pub struct Engine {
     pub(super) closed: RecentlyClosed,
     returned: Vec<ReturnedSocket>,
     pub(super) drain: Option<Drain>,
-    /// Senders to drop once there is no connection.
+    /// Senders to drop once all connections have ended.
     until_empty: Vec<oneshot::Sender<()>>,
     pub(super) random: fastrand::Rng,
     fault: PlantedFault,
-    /// The slot that the end of all connections has come to.
+    /// The slot up to which all connections have been ended.
     ended_to: usize,
-    /// For tests: connections that ended since the last look, and why.
+    /// For tests: connections that ended since the last call, and why.
     #[cfg(test)]
     pub(in crate::actors::shard) ended: Vec<(u64, CloseReason)>,
 }
@@ -234,11 +234,12 @@ impl Engine {
         }
     }
 
-    /// Ends a bounded number of connections, since the histories are not what these have read from; true
-    /// when none is left. Connections attached from then on follow the epoch that the store has.
+    /// Ends a bounded number of connections, since the histories are no longer those that they have
+    /// read; true when none is left. Connections attached from then on follow the store's current
+    /// epoch.
     pub fn end_some(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        // It goes on where the last call has ended, since the slots before that are empty by now.
+        // Continues where the last call ended: the slots before that are empty by now.
         let to = self.slots.capacity().min(self.ended_to + ENDS_AT_ONCE);
         let looked_at = self.ended_to..to;
         self.ended_to = if to == self.slots.capacity() { 0 } else { to };
@@ -307,7 +308,7 @@ impl Engine {
     #[inline]
     pub(super) fn perform(&mut self, index: u32, effect: Effect) {
         match effect {
-            // That of nearly all deliveries.
+            // The effect of nearly all deliveries.
             Effect::None | Effect::Send => self.settle(index),
             effect => self.perform_all(index, effect),
         }

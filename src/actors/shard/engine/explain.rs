@@ -1,8 +1,8 @@
 //! Reports on the connections of a shard, recently closed ones included.
 //!
-//! Serving a connection records nothing for these reports but its start time and the bytes sent. A report is made on
-//! request, from a bounded number of slots a call. Of closed connections a ring of the latest is
-//! kept.
+//! For these reports, serving a connection records only its start time and the bytes sent. A report
+//! is made on request, from a bounded number of slots a call. The latest closed connections are
+//! kept in a ring.
 
 use super::{
     engine::Engine,

@@ -22,7 +22,7 @@ pub(super) struct Extras {
     leases: FxHashMap<u32, Box<Lease>>,
     /// The client's address, if it differs from the socket's peer.
     client_infos: FxHashMap<u32, Box<ClientInfo>>,
-    /// What the access log says of a stream when it is over.
+    /// The access log record of a stream, written when the stream is over.
     records: FxHashMap<u32, Box<AccessRecord>>,
     /// The permits of connections that are being sent history.
     replays: FxHashMap<u32, ReplayPermit>,
@@ -30,9 +30,9 @@ pub(super) struct Extras {
     disk_reads: FxHashMap<u32, (Seq, PendingRead<ReadPiece>)>,
     /// Searches of the log on disk for the starts of connections.
     disk_searches: FxHashMap<u32, PendingSearch>,
-    /// What streams that are looking for their start send with their preamble.
+    /// What streams send with their preamble, while their start is searched for.
     openings: FxHashMap<u32, Box<StreamOpening>>,
-    /// Streams that are looking for where to go on behind a loss.
+    /// Streams that search for where to continue after a loss.
     resuming: FxHashSet<u32>,
 }
 
@@ -127,7 +127,7 @@ impl Extras {
         self.resuming.insert(index);
     }
 
-    /// Whether a stream was looking for where to go on.
+    /// Ends the search for where a stream continues; true if there was one.
     pub(super) fn end_resuming(&mut self, index: u32) -> bool {
         !self.resuming.is_empty() && self.resuming.remove(&index)
     }
@@ -144,7 +144,8 @@ impl Extras {
     }
 }
 
-/// Most connections have none of it, and a look-up in an empty table costs as much as in a full one.
+/// Most connections have none of this state, and a look-up in an empty table costs as much as in a
+/// full one.
 #[inline]
 fn take<T>(of: &mut FxHashMap<u32, T>, index: u32) -> Option<T> {
     if of.is_empty() { None } else { of.remove(&index) }

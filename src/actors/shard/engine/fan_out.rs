@@ -41,11 +41,11 @@ pub(super) struct FanOut {
     lanes: FxHashMap<ChannelId, Lane>,
     /// Lanes with work, round robin.
     lane_queue: VecDeque<ChannelId>,
-    /// Whether the lane whose round began last had waited too long for its turn.
+    /// Whether the lane whose round began last had waited too long for this round.
     lanes_are_late: bool,
     gathering: Gathering,
     mixed: MixedLane,
-    /// If the slots of the mixed lane's round are still being collected.
+    /// The start of a round of the mixed lane, while its slots are being collected.
     mixed_start: Option<RoundStart>,
     throttles: Arc<Throttles>,
     /// The channels throttled because their batches waited too long in the ring.
@@ -61,8 +61,8 @@ pub(super) struct FanOut {
     log_head: Seq,
     /// The slots of the slice in hand.
     scratch: Vec<u32>,
-    /// From when events were shown until their round was through: once a round, and for the small
-    /// channels of a batch together.
+    /// The time from showing events until their round is over: observed once a round, and for the
+    /// small channels of a batch together.
     delays: Histogram,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct PlainSlice<P> {
     pub(super) last: Seq,
     /// Whether the round ends with it.
     ends_round: bool,
-    /// Of a small channel's run with a traced event: recorded when the slice is dropped.
+    /// For the run of a small channel with a traced event: recorded when the slice is dropped.
     _trace: Option<Box<RoundTrace>>,
 }
 
@@ -173,7 +173,7 @@ impl FanOut {
             || !self.mixed.is_idle() && self.gathering.is_mixed_due(now_ms)
     }
 
-    /// Until when events gather that are to be sent next, in milliseconds since 1970.
+    /// When the next gathering events are sent, in milliseconds since 1970.
     pub(super) fn gathers_until_ms(&self) -> Option<u64> {
         self.gathering.next_due_ms(!self.mixed.is_idle())
     }

@@ -1,11 +1,11 @@
 //! The rates at which connections are sent bytes, as reports show them.
 //!
-//! A connection counts its bytes; what a rate needs beyond that is kept only for connections that a report was
-//! made of.
+//! A connection counts its bytes. What a rate needs beyond that is kept only for connections that
+//! were in a report.
 
 use rustc_hash::FxHashMap;
 
-/// A sample of each connection that was reported on, by slot: at most one for each connection.
+/// A sample of each connection that was in a report, by slot: at most one for each connection.
 #[derive(Debug, Default)]
 pub(super) struct SentRates(FxHashMap<u32, Sample>);
 
@@ -13,13 +13,14 @@ pub(super) struct SentRates(FxHashMap<u32, Sample>);
 struct Sample {
     bytes: u64,
     at_ms: u64,
-    /// Bytes a second before it.
+    /// Bytes a second before the sample.
     rate: u64,
 }
 
 impl SentRates {
-    /// Bytes a second, of a connection that was opened at a time and has been sent so many bytes: since the report
-    /// before, or since it was opened. Reports within [`SAMPLE_MS_MIN`] of the sample show the rate before it.
+    /// Bytes a second of a connection since its last report, or since it was opened. `bytes` is
+    /// what it has been sent in all. Reports within [`SAMPLE_MS_MIN`] of the sample show the rate
+    /// before it.
     pub(super) fn look(&mut self, index: u32, bytes: u64, opened_ms: u64, now_ms: u64) -> u64 {
         let Some(sample) = self.0.get_mut(&index) else {
             let rate = mean_rate(bytes, now_ms.saturating_sub(opened_ms));

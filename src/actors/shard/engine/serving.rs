@@ -13,7 +13,8 @@ impl Engine {
         self.serve_ready_within(slots_max, now_ms, || false)
     }
 
-    /// The same, at least one, until its time is up; the others are served before those that become ready meanwhile.
+    /// As [`serve_ready`](Self::serve_ready), for at least one slot, until the time is up. The rest
+    /// is served before slots that become ready meanwhile.
     pub(in crate::actors::shard) fn serve_ready_within(
         &mut self,
         slots_max: usize,
@@ -42,7 +43,8 @@ impl Engine {
         self.ready.has_more()
     }
 
-    /// Serves sockets that the poller has reported, at least one, until its time is up; gives how many.
+    /// Serves sockets that the poller has reported, at least one, until the time is up; returns how
+    /// many.
     pub(in crate::actors::shard) fn serve_sockets(
         &mut self,
         ready: &[Ready],

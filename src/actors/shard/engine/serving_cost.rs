@@ -1,22 +1,23 @@
-//! What serving has cost since the clock was last read, roughly: most connections cost little, so the clock is
-//! read once for many of them, but one that is sent history may cost as much as fifty others.
+//! The approximate cost of serving since the clock was last read. Most connections cost little, so
+//! the clock is read once for many of them; but one that is sent history may cost as much as fifty
+//! others.
 
-/// The cost, in connections that have nothing to read.
+/// The cost, in units of a connection that has nothing to read.
 #[derive(Debug, Default)]
 pub(super) struct ServingCost(u32);
 
 impl ServingCost {
-    /// One connection is served.
+    /// Adds the cost of a connection that is served.
     pub(super) fn add_connection(&mut self) {
         self.0 += 1;
     }
 
-    /// A piece of history is read for one.
+    /// Adds the cost of a piece of history that is read.
     pub(super) fn add_read(&mut self) {
         self.0 += READ_COST;
     }
 
-    /// A step of a search for a start is made.
+    /// Adds the cost of a step of a search for a start.
     pub(super) fn add_search(&mut self) {
         self.0 += CLOCK_PERIOD;
     }

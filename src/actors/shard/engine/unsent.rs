@@ -75,9 +75,9 @@ impl UnsentBudget {
         (self.added, self.searched) = (0, 0);
     }
 
-    /// Of a sample of slots, the one with an unsent rest that has accepted no byte for longest, which
-    /// is then to be ended. The next call samples other slots. Examines at most `left` slots, and
-    /// reduces it; `None` if none of these has a rest.
+    /// Among a sample of slots, finds the one with an unsent rest that has accepted no byte for
+    /// longest; its connection is then to be ended. The next call samples other slots. Examines at
+    /// most `left` slots, and reduces `left`. `None` if none of these slots has a rest.
     pub(super) fn slowest(&mut self, slots: &Slots<Slot>, left: &mut u32) -> Option<u32> {
         let end = slots.capacity() as u32;
         let mut slowest: Option<(u64, u32, i64)> = None;

@@ -47,9 +47,10 @@ impl FanOut {
         Some(RoundStart { channels, slots: Vec::new(), number: 0, ended: FxHashSet::default() })
     }
 
-    /// Adds slots to the round that begins, at most [`SLOTS_PER_SLICE`]; returns what is left to do.
+    /// Adds slots to the round that begins, at most [`SLOTS_PER_SLICE`]; returns the rest of the
+    /// work.
     ///
-    /// A connection that subscribes meanwhile may be added too. It has started behind the round, so
+    /// A connection that subscribes meanwhile may be added too. It has started after the round, so
     /// the round sends it nothing.
     fn collect_slots(&mut self, mut start: RoundStart, slots: &Slots<Slot>) -> Option<RoundStart> {
         let (registry, mixed) = (&mut self.registry, &mut self.mixed);
@@ -105,7 +106,7 @@ impl FanOut {
         (set != ChannelSets::EMPTY).then_some(set)
     }
 
-    /// A slot has received all its events of the round.
+    /// Notes that a slot has received all its events of the round.
     #[inline]
     pub(in crate::actors::shard::engine) fn clear_set(&mut self, slot: u32) {
         self.mixed.clear_set(slot);
@@ -152,5 +153,5 @@ impl FanOut {
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Slots that are added to a round that begins in one slice, and channels that are looked up.
+/// Slots that are added in one slice to a round that begins, and channels that are looked up.
 const SLOTS_PER_SLICE: usize = if cfg!(test) { 5 } else { 8_192 };
