@@ -77,9 +77,10 @@ fn connect(routes: &Router) -> DuplexStream {
     client
 }
 
-/// A body that has its first bytes when it is asked for them. Those of a stream come from the shard's
-/// thread, and whether that is first is chance. If it is not, the runtime sleeps and polls the connection
-/// once more, which takes a tenth of all instructions: so the thread sleeps here instead.
+/// A body that has its first bytes when it is asked for them. Those of a stream come from the
+/// shard's thread, and whether that is first is chance. If it is not, the runtime sleeps and polls
+/// the connection once more, which takes a tenth of all instructions: so the thread sleeps here
+/// instead.
 struct WaitedBody {
     body: Body,
     has_begun: bool,

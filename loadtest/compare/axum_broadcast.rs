@@ -1,9 +1,9 @@
 //! The usual axum way to broadcast Server-Sent Events: a `tokio::sync::broadcast` channel for each
 //! channel, a `Sse` response with keep-alive over a `BroadcastStream` for each subscriber.
 //!
-//! `GET /CHANNEL` is a stream, `POST /CHANNEL` publishes its body. `GET /poll/CHANNEL` waits for the
-//! next event on a `tokio::sync::watch` channel, which keeps the last one. Port 0 of loopback; the
-//! address goes to stderr. Two worker threads.
+//! `GET /CHANNEL` is a stream, `POST /CHANNEL` publishes its body. `GET /poll/CHANNEL` waits for
+//! the next event on a `tokio::sync::watch` channel, which keeps the last one. Port 0 of loopback;
+//! the address goes to stderr. Two worker threads.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,4 +1,5 @@
-//! Publishers in a closed loop on one channel: each sends its next request when the last one is answered.
+//! Publishers in a closed loop on one channel: each sends its next request when the last one is
+//! answered.
 
 use crate::client::{Expect, Group, Item, PublishPlan, Published, Publishing, Receivers};
 use crate::failure::Failure;
@@ -19,8 +20,8 @@ pub(crate) struct ClosedLoop {
 }
 
 impl ClosedLoop {
-    /// Publishes all of it, and checks the end of it that history still holds. Gives the server's CPU time
-    /// for the publishes, in nanoseconds, too.
+    /// Publishes all of it, and checks the end of it that history still holds. Gives the server's
+    /// CPU time for the publishes, in nanoseconds, too.
     pub(crate) fn run(&self, run: &mut Run<'_>) -> Result<(Published, u64), Failure> {
         if self.batch > 1 && run.subject.publish_batch.is_none() {
             return Err(Failure::Unsupported(format!("{} takes no batches", run.subject.name)));

@@ -22,8 +22,9 @@ pub(crate) struct FsyncUs {
     pub(crate) p99: u64,
 }
 
-/// Makes each `fsync(2)` and `fdatasync(2)` of a process take longer, by a library that is preloaded. `strace`
-/// can delay system calls too, but slowed the process down far beyond these calls.
+/// Makes each `fsync(2)` and `fdatasync(2)` of a process take longer, by a library that is
+/// preloaded. `strace` can delay system calls too, but slowed the process down far beyond these
+/// calls.
 #[derive(Debug)]
 pub struct SlowFsync {
     delay_ms: u32,
@@ -96,7 +97,8 @@ pub fn measure_fsync() -> Result<(), Failure> {
 
 fn append_and_sync(path: &Path) -> std::io::Result<FsyncUs> {
     let mut file = File::create_new(path)?;
-    // As the segments of a log are: growing by each append, the file would cost its file system more.
+    // As the segments of a log are: growing by each append, the file would cost its file system
+    // more.
     let bytes = u64::from(COUNT_MAX) * APPENDED_BYTES as u64;
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
     let mut took_us = latencies();

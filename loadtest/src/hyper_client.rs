@@ -1,5 +1,5 @@
-//! A client of HTTP/2, in plain text or under TLS, and of HTTP/1.1 under TLS: hyper's, since what is
-//! measured with it is memory of the server, and not how little a client can do.
+//! A client of HTTP/2, in plain text or under TLS, and of HTTP/1.1 under TLS: hyper's, since what
+//! is measured with it is memory of the server, and not how little a client can do.
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,10 +3,10 @@
 //! Load: a [`Scenario`] is [`run`] against a [`Subject`] and gives an [`Outcome`]. The binary
 //! `visnyk-loadtest` is this with a command line.
 //!
-//! Correctness: the other clients are for tests. They speak HTTP/1.1 over bare sockets, so that a test can do what a well-behaved client never
-//! does: stop reading, cut a connection, send half a request. They share no code with the hub or
-//! its client, so that a mistake of one is not repeated by the other, and they are strict where
-//! the hub's form is documented.
+//! Correctness: the other clients are for tests. They speak HTTP/1.1 over bare sockets, so that a
+//! test can do what a well-behaved client never does: stop reading, cut a connection, send half a
+//! request. They share no code with the hub or its client, so that a mistake of one is not repeated
+//! by the other, and they are strict where the hub's form is documented.
 
 pub mod http2_frames;
 pub mod outcome;

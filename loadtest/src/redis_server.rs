@@ -203,8 +203,8 @@ fn command(port: u16, parts: &[&str], patience: Duration) -> io::Result<String> 
     for part in parts {
         command += &format!("${}\r\n{part}\r\n", part.len());
     }
-    // The server closes the connection behind the answer; a sentinel does not know that command, and closes it
-    // since nothing more will come.
+    // The server closes the connection behind the answer; a sentinel does not know that command,
+    // and closes it since nothing more will come.
     stream.write_all(format!("{command}*1\r\n$4\r\nQUIT\r\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut reply = Vec::new();

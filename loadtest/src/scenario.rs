@@ -35,8 +35,8 @@ pub enum Scenario {
     Poll(Poll),
     /// Publishes as fast as answers come.
     Publish(Publish),
-    /// Publishes single events as fast as they are on disk, and times their subscribers. The hub has a log
-    /// on disk.
+    /// Publishes single events as fast as they are on disk, and times their subscribers. The hub
+    /// has a log on disk.
     Durable(Durable),
     /// Lets subscribers come and go while events flow.
     Churn(Churn),
@@ -46,11 +46,11 @@ pub enum Scenario {
     SlowReaders(SlowReaders),
     /// Does all of it together for ten minutes.
     Soak(Soak),
-    /// Reads all of a channel's history from disk beside live subscribers: their latency, its rate, and
-    /// how long a shard's thread was busy at a time. The hub has a log on disk.
+    /// Reads all of a channel's history from disk beside live subscribers: their latency, its rate,
+    /// and how long a shard's thread was busy at a time. The hub has a log on disk.
     History(History),
-    /// Opens streams that share connections over HTTP/2, in plain text or under TLS: memory and CPU of
-    /// each.
+    /// Opens streams that share connections over HTTP/2, in plain text or under TLS: memory and CPU
+    /// of each.
     Http2(Http2),
     /// Costs over connections, channels, patterns and payload.
     Curves(Curves),

@@ -70,7 +70,8 @@ pub struct Extras {
     /// Subscribes to a channel as a client that may stop reading: it leaves the others alone, and
     /// stays, although it falls behind.
     pub subscribe_slow: Option<SubscribeSlow>,
-    /// Where metrics in the form of Prometheus are, and which of them says how many streams are open.
+    /// Where metrics in the form of Prometheus are, and which of them says how many streams are
+    /// open.
     pub streams_metric: Option<(&'static str, &'static str)>,
 }
 

@@ -113,8 +113,8 @@ impl Wire {
         self.socket.set_zero_linger()
     }
 
-    /// Reads up to and including `end`, which must come within so many bytes. Cancelled, it has lost
-    /// nothing.
+    /// Reads up to and including `end`, which must come within so many bytes. Cancelled, it has
+    /// lost nothing.
     pub async fn read_until(&mut self, end: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut searched = 0;
         loop {

@@ -1,5 +1,5 @@
-//! The *make durable* stage of a log on disk: one thread writes what has gathered as one batch, fsyncs
-//! it and shows it, while the next commits gather (docs/adr/031-a-log-on-disk.md).
+//! The *make durable* stage of a log on disk: one thread writes what has gathered as one batch,
+//! fsyncs it and shows it, while the next commits gather (docs/adr/031-a-log-on-disk.md).
 
 use std::{
     collections::VecDeque,

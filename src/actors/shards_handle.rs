@@ -104,8 +104,8 @@ impl ShardsHandle {
             .await
     }
 
-    /// Ends a connection of a shard, if it is among the slots that are looked at; `None` if the shard
-    /// does not answer in time.
+    /// Ends a connection of a shard, if it is among the slots that are looked at; `None` if the
+    /// shard does not answer in time.
     pub(crate) async fn end(&self, shard: usize, query: EndQuery) -> Option<EndProgress> {
         let deadline = Instant::now() + ANSWER_TIME_MAX;
         self.ask(shard, deadline, |reply| ShardMsg::End(query, reply)).await

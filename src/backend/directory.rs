@@ -29,8 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Directory {
     entries: DashMap<ChannelName, Arc<ChannelEntry>>,
-    /// The same entries in the order of their names, for walks and pages. Its lock is taken under those
-    /// of `entries`, never the other way round.
+    /// The same entries in the order of their names, for walks and pages. Its lock is taken under
+    /// those of `entries`, never the other way round.
     names: RwLock<BTreeMap<ChannelName, Arc<ChannelEntry>>>,
     len: AtomicUsize,
     created: AtomicU64,
@@ -168,9 +168,9 @@ impl Directory {
         removed.is_some()
     }
 
-    /// Restores the losses that a log on disk knows of, since it has removed the events: `lost` has the
-    /// last lost event of some channels, in the order of these events; `unnamed` is the last of all
-    /// other channels.
+    /// Restores the losses that a log on disk knows of, since it has removed the events: `lost` has
+    /// the last lost event of some channels, in the order of these events; `unnamed` is the last of
+    /// all other channels.
     pub fn restore_losses<'a>(
         &self,
         lost: impl IntoIterator<Item = (&'a ChannelName, Seq)>,
@@ -206,9 +206,10 @@ impl Directory {
         self.evicted.lock()
     }
 
-    /// Up to `limit` wanted channels whose names begin with `prefix` and come after the name `after`,
-    /// in the order of their names. One call looks at a bounded number of names, and only at those with
-    /// the prefix. If there may be more channels, it also gives the last name that it has looked at.
+    /// Up to `limit` wanted channels whose names begin with `prefix` and come after the name
+    /// `after`, in the order of their names. One call looks at a bounded number of names, and only
+    /// at those with the prefix. If there may be more channels, it also gives the last name that it
+    /// has looked at.
     pub fn page(
         &self,
         prefix: &str,
@@ -254,9 +255,9 @@ impl Directory {
         (found, None)
     }
 
-    /// The channels after the name `after` to which `due` applies, in the order of their names. One call
-    /// looks at a bounded number of names. If there may be more, it also gives the last name that it has
-    /// looked at.
+    /// The channels after the name `after` to which `due` applies, in the order of their names. One
+    /// call looks at a bounded number of names. If there may be more, it also gives the last name
+    /// that it has looked at.
     pub fn next_due(
         &self,
         after: Option<&ChannelName>,
@@ -301,6 +302,6 @@ impl Directory {
     }
 }
 
-/// Names that one call for a page looks at: each may be compared with a hundred patterns of a token, and
-/// the creation of a channel waits for the lock meanwhile.
+/// Names that one call for a page looks at: each may be compared with a hundred patterns of a
+/// token, and the creation of a channel waits for the lock meanwhile.
 const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 64 };

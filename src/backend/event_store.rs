@@ -1,8 +1,8 @@
 //! The events that readers see: histories in this process, under one ceiling of memory.
 //!
 //! Only the last stage of a commit appends here, so readers may be shown every event that they find
-//! here: it is as durable as the log promises (docs/adr/030-a-seam-for-storage.md). With a log on disk
-//! the bodies beyond the ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
+//! here: it is as durable as the log promises (docs/adr/030-a-seam-for-storage.md). With a log on
+//! disk the bodies beyond the ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
 
 use std::sync::{
     Arc, OnceLock, Weak,
@@ -45,8 +45,8 @@ pub struct EventStore {
     unloaded_through: AtomicU64,
     /// The channel that had the oldest event when that was last looked for.
     oldest: Mutex<Weak<ChannelEntry>>,
-    /// The order in which channels give up memory at the ceiling. Only the thread that shows a commit
-    /// takes this lock.
+    /// The order in which channels give up memory at the ceiling. Only the thread that shows a
+    /// commit takes this lock.
     ranking: Mutex<Ranking>,
     /// Its lock is taken under that of a history, never the other way round.
     journal: RwLock<Journal>,
@@ -217,8 +217,8 @@ impl EventStore {
         }
     }
 
-    /// Notes what was lost when the hub ended, since it was not in the log on disk: any channel that
-    /// matches one of these patterns may have lost events up to the seq beside the pattern.
+    /// Notes what was lost when the hub ended, since it was not in the log on disk: any channel
+    /// that matches one of these patterns may have lost events up to the seq beside the pattern.
     pub fn lose_transient(&self, lost: Vec<(ChannelPattern, Seq)>) {
         let directory = self.registry.directory();
         for entry in directory.select(usize::MAX, |_| true) {
@@ -233,9 +233,9 @@ impl EventStore {
         directory.lose_transient(lost);
     }
 
-    /// The seq of the oldest retained event that is on disk, or a seq before it. This looks at every
-    /// channel, unless the channel that had the oldest event the last time still has one up to
-    /// `enough`: that one suffices then.
+    /// The seq of the oldest retained event that is on disk, or a seq before it. This looks at
+    /// every channel, unless the channel that had the oldest event the last time still has one up
+    /// to `enough`: that one suffices then.
     pub fn oldest_retained(&self, enough: Seq) -> Seq {
         let first = |entry: &ChannelEntry| {
             let events = entry.events();
@@ -266,8 +266,8 @@ impl EventStore {
         });
     }
 
-    /// Evicts all events up to `last`: the log on disk is about to remove them, and cannot read which
-    /// channels they belong to.
+    /// Evicts all events up to `last`: the log on disk is about to remove them, and cannot read
+    /// which channels they belong to.
     pub fn evict_all_through(&self, last: Seq) {
         self.registry.directory().for_each(|entry| self.evict_through(entry, last));
     }
@@ -296,8 +296,8 @@ impl EventStore {
         Seq(self.unloaded_through.load(Ordering::Acquire))
     }
 
-    /// Drops every event and continues after `head`, perhaps in another epoch. Channels have lost what
-    /// `lost` says. Connections that have read before the reset must be closed; they are sent
+    /// Drops every event and continues after `head`, perhaps in another epoch. Channels have lost
+    /// what `lost` says. Connections that have read before the reset must be closed; they are sent
     /// their gaps when they come back.
     pub fn reset(&self, epoch: Epoch, lost: LostThrough, head: Seq) {
         self.resets.fetch_add(1, Ordering::AcqRel);
@@ -315,8 +315,8 @@ impl EventStore {
         self.head.store(head.0, Ordering::Release);
     }
 
-    /// Drops a channel's events, and notes that it has lost those up to `lost_through`. A reader must
-    /// not have read them.
+    /// Drops a channel's events, and notes that it has lost those up to `lost_through`. A reader
+    /// must not have read them.
     pub fn begin_after(&self, entry: &ChannelEntry, lost_through: Seq) {
         let bytes = entry.events().with_history(|history| {
             let evicted = history.evict_through(Seq(u64::MAX));
@@ -334,8 +334,8 @@ impl EventStore {
         self.commit(head);
     }
 
-    /// Makes one step to evict the events that a channel's limits no longer allow, those that are too
-    /// old above all. A step is bounded; true when there may be more to evict.
+    /// Makes one step to evict the events that a channel's limits no longer allow, those that are
+    /// too old above all. A step is bounded; true when there may be more to evict.
     pub fn evict_due(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
         entry.events().with_limits(|history, limits| {
             let oldest_ms = now_ms.saturating_sub(u64::from(limits.age_max_s) * 1_000);
@@ -369,8 +369,8 @@ impl EventStore {
         })
     }
 
-    /// How often all events were dropped. What was read before a reset must not be combined with what is
-    /// read after it.
+    /// How often all events were dropped. What was read before a reset must not be combined with
+    /// what is read after it.
     pub fn resets(&self) -> u64 {
         self.resets.load(Ordering::Acquire)
     }
@@ -438,11 +438,12 @@ impl EventStore {
     }
 }
 
-/// Events evicted under one hold of a channel's lock, and of the journal's, which publishers wait for.
+/// Events evicted under one hold of a channel's lock, and of the journal's, which publishers wait
+/// for.
 const EVENTS_PER_STEP: usize = 256;
 
-/// Notes the eviction of events that were on disk alone, or in memory alone although there is a log on
-/// disk.
+/// Notes the eviction of events that were on disk alone, or in memory alone although there is a log
+/// on disk.
 #[cold]
 fn note_only_copies(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted, eviction: u64) {
     let events = entry.events();
@@ -526,7 +527,8 @@ mod tests {
         append(1, EventKind::Published);
         append(2, EventKind::Closed);
         assert_eq!((seqs(), registry.tombstones().len()), (vec![1, 2], 1));
-        // The tail of a shared log shows an event of another hub, which has taken the channel for open.
+        // The tail of a shared log shows an event of another hub, which has taken the channel for
+        // open.
         store.reopen(&entry);
         append(3, EventKind::Published);
         // A sweep of this hub comes to the same tombstone.

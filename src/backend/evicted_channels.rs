@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
-/// The last event that evicted channels have lost: by name for the channels that were recorded last, and
-/// together for all others.
+/// The last event that evicted channels have lost: by name for the channels that were recorded
+/// last, and together for all others.
 ///
 /// A channel that is created again stays here: a reader that lists channels and then asks here
 /// misses none that came back in between, and what is known here of a living channel is true of it
@@ -25,8 +25,8 @@ pub(super) struct EvictedChannels {
     entries_max: usize,
     /// What any evicted channel that is no longer in `names` may have lost.
     unnamed: Losses,
-    /// Patterns of transient channels, each with the seq up to which matching channels may have lost
-    /// events at the last restart.
+    /// Patterns of transient channels, each with the seq up to which matching channels may have
+    /// lost events at the last restart.
     transient: Vec<(ChannelPattern, Seq)>,
 }
 
@@ -73,7 +73,8 @@ impl EvictedChannels {
         }
     }
 
-    /// Notes that any channel whose losses are not kept by name may have lost events up to `through`.
+    /// Notes that any channel whose losses are not kept by name may have lost events up to
+    /// `through`.
     pub(super) fn raise_unnamed(&mut self, through: Seq) {
         self.unnamed.through = self.unnamed.through.max(through);
     }
@@ -102,10 +103,10 @@ impl EvictedChannels {
         losses
     }
 
-    /// Whether a channel among the next `names_max` of a walk matches one of `patterns` and has lost an
-    /// event after `after` that the reader does not know of. At the end of the walk it is also asked
-    /// whether a channel that is not in `names` may have lost one: at the end, since names may move
-    /// from `names` to `unnamed` during the walk.
+    /// Whether a channel among the next `names_max` of a walk matches one of `patterns` and has
+    /// lost an event after `after` that the reader does not know of. At the end of the walk it is
+    /// also asked whether a channel that is not in `names` may have lost one: at the end, since
+    /// names may move from `names` to `unnamed` during the walk.
     pub(super) fn any_lost(
         &self,
         walk: &mut Walk,

@@ -1,6 +1,6 @@
-//! The events that a search has found for a subscription to start with. Only their seqs are held, and
-//! each event is read when it is due, so that a reader keeps none of them in memory. Events between
-//! them, which the search has not chosen, are not read.
+//! The events that a search has found for a subscription to start with. Only their seqs are held,
+//! and each event is read when it is due, so that a reader keeps none of them in memory. Events
+//! between them, which the search has not chosen, are not read.
 //!
 //! A hub in memory does not use this: there it is enough to know the first event of each channel
 //! ([`Replay`](super::replay::Replay)).
@@ -24,8 +24,8 @@ pub struct FoundEvents {
     events: Arc<[Next]>,
     /// Up to here the subscription gets these events alone; what follows is read like any history.
     through: Seq,
-    /// How many events of each channel were looked for; set only if the search has reached its limit of
-    /// bytes before it had found all.
+    /// How many events of each channel were looked for; set only if the search has reached its
+    /// limit of bytes before it had found all.
     cut: Option<LastEvents>,
     /// Their part of the memory that searches share.
     memory: Option<Arc<SearchBytes>>,
@@ -41,8 +41,8 @@ impl FoundEvents {
         Self { events, through, cut, memory: memory.map(Arc::new) }
     }
 
-    /// How many events of each channel were looked for, if the search has reached its limit of bytes:
-    /// older ones may be there.
+    /// How many events of each channel were looked for, if the search has reached its limit of
+    /// bytes: older ones may be there.
     pub(super) fn cut(&self) -> Option<LastEvents> {
         self.cut
     }
@@ -69,8 +69,8 @@ impl FoundEvents {
         FOUND_BYTES + events * size_of::<Next>()
     }
 
-    /// The next piece after `range.after`; `None` at the end. Later reads must not begin before this
-    /// `range.after`.
+    /// The next piece after `range.after`; `None` at the end. Later reads must not begin before
+    /// this `range.after`.
     pub(super) fn read(
         &mut self,
         known: KnownLosses,
@@ -99,7 +99,8 @@ impl FoundEvents {
                 Err(_) if !piece.events.is_empty() => {
                     return Ok(Piece { events: piece.events, ..rest });
                 }
-                // Bodies leave memory in the order of the log: all events up to `on_disk` have left it.
+                // Bodies leave memory in the order of the log: all events up to `on_disk` have left
+                // it.
                 Err(NotInMemory::OnDisk(on_disk)) => {
                     return Err(NotInMemory::OnDisk(on_disk.min(self.through)));
                 }
@@ -109,8 +110,8 @@ impl FoundEvents {
         Ok(piece)
     }
 
-    /// Frees the events that a reader at `after` has passed, if these are most of the list and no other
-    /// reader shares it.
+    /// Frees the events that a reader at `after` has passed, if these are most of the list and no
+    /// other reader shares it.
     fn free_passed(&mut self, after: Seq) {
         let passed = self.events.partition_point(|next| !next.is_after(after));
         let is_most = 2 * passed > self.events.len();

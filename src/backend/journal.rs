@@ -53,16 +53,17 @@ impl Journal {
         self.evictions = evictions;
     }
 
-    /// Adds the next event of the log, which has been evicted. It gets the number of the latest eviction,
-    /// whichever has removed it: there are no readers yet, so none knows only some of the evictions.
+    /// Adds the next event of the log, which has been evicted. It gets the number of the latest
+    /// eviction, whichever has removed it: there are no readers yet, so none knows only some of the
+    /// evictions.
     pub(super) fn append_evicted(&mut self, seq: Seq, channel: ChannelName) {
         debug_assert_eq!(seq.0, self.after.0 + self.entries.len() as u64 + 1);
         let eviction = self.evictions;
         self.entries.push_back(Entry::Gone { channel, eviction });
     }
 
-    /// How far the journal reaches back in a log that ends with `last`: at most to the event after the
-    /// returned seq.
+    /// How far the journal reaches back in a log that ends with `last`: at most to the event after
+    /// the returned seq.
     pub(super) fn reach_back(last: Seq) -> Seq {
         Seq(last.0.saturating_sub(ENTRIES_MAX as u64))
     }
@@ -122,7 +123,8 @@ impl Journal {
         self.after
     }
 
-    /// Notes that the latest eviction removed events up to `through` that a log on disk may not have.
+    /// Notes that the latest eviction removed events up to `through` that a log on disk may not
+    /// have.
     pub(super) fn lose_unwritten(&mut self, through: Seq) {
         let through = self.unwritten.through.max(through);
         self.unwritten = Losses { through, eviction: self.evictions };
@@ -144,8 +146,8 @@ impl Journal {
     }
 
     /// The events of matching channels in `range`, limited by [`READ_ENTRIES_MAX`]; `None` if the
-    /// journal no longer reaches back to `range.after`. A loss that the reader does not know of ends
-    /// the read.
+    /// journal no longer reaches back to `range.after`. A loss that the reader does not know of
+    /// ends the read.
     pub(super) fn read(
         &self,
         filter: &ChannelFilter<impl Fn(&ChannelName) -> bool>,
@@ -223,7 +225,8 @@ impl Journal {
     }
 }
 
-/// Decides whether a subscription receives a channel; `weight` is about how many comparisons that takes.
+/// Decides whether a subscription receives a channel; `weight` is about how many comparisons that
+/// takes.
 pub(super) struct ChannelFilter<F> {
     pub(super) matches: F,
     pub(super) weight: usize,
@@ -243,8 +246,8 @@ pub(super) fn filter_of<'a>(
     }
 }
 
-/// Matches channels within the comparisons that one read may make. Consecutive events of a channel are
-/// compared once.
+/// Matches channels within the comparisons that one read may make. Consecutive events of a channel
+/// are compared once.
 struct Matcher<'a, F> {
     filter: &'a ChannelFilter<F>,
     last: Option<(*const u8, bool)>,

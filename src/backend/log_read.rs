@@ -1,5 +1,5 @@
-//! Reads a piece of a subscription from the log on disk. It blocks, so it is not for the threads that
-//! serve connections.
+//! Reads a piece of a subscription from the log on disk. It blocks, so it is not for the threads
+//! that serve connections.
 
 use std::sync::Arc;
 
@@ -39,7 +39,8 @@ enum Wanted {
     Events(Arc<[Next]>),
 }
 
-/// What a channel has lost: in total, and of the events that were on disk alone when they were lost.
+/// What a channel has lost: in total, and of the events that were on disk alone when they were
+/// lost.
 #[derive(Debug, Clone, Copy)]
 struct ChannelLosses {
     all: Losses,
@@ -96,12 +97,13 @@ impl EventStore {
         }
     }
 
-    /// Reads a piece from the log on disk. As with a read from memory the reader then has all events of
-    /// the subscription up to the piece's `through`. Behind it there may be further events, and lost
-    /// ones.
+    /// Reads a piece from the log on disk. As with a read from memory the reader then has all
+    /// events of the subscription up to the piece's `through`. Behind it there may be further
+    /// events, and lost ones.
     ///
     /// # Errors
-    /// Events of the range that are gone and that the reader does not know of, or a disk that fails.
+    /// Events of the range that are gone and that the reader does not know of, or a disk that
+    /// fails.
     pub fn read_log<D: Directory>(
         &self,
         log: &LogReader<D>,
@@ -126,7 +128,8 @@ impl EventStore {
             seqs: None,
         };
         let found = log.search(&search, |_, name| selector.select(name))?;
-        // Losses are looked at after the log is read: an event that it no longer had was evicted before.
+        // Losses are looked at after the log is read: an event that it no longer had was evicted
+        // before.
         for entry in &filter.named {
             if unknown(&ChannelLosses::of(entry), range.after) {
                 return Err(LogReadError::FellOff);

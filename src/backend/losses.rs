@@ -10,8 +10,8 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Whether a reader that has everything up to `after` lacks some of the events, and does not know
-    /// that they are lost.
+    /// Whether a reader that has everything up to `after` lacks some of the events, and does not
+    /// know that they are lost.
     pub(super) fn are_unknown(self, after: Seq, known: KnownLosses) -> bool {
         self.through > after && !known.covers(self.through, self.eviction)
     }
@@ -51,7 +51,7 @@ impl KnownLosses {
     }
 }
 
-/// An event of the subscription has been lost, and the reader does not know of it. Holds the event's
-/// channel, if that is known.
+/// An event of the subscription has been lost, and the reader does not know of it. Holds the
+/// event's channel, if that is known.
 #[derive(Debug)]
 pub(super) struct Lost(pub(super) Option<ChannelName>);

@@ -1,5 +1,5 @@
-//! What is known of channels ([`Registry`]) and of their events ([`EventStore`]). Shared by reference;
-//! locks are held for bounded work only and never across an await.
+//! What is known of channels ([`Registry`]) and of their events ([`EventStore`]). Shared by
+//! reference; locks are held for bounded work only and never across an await.
 
 mod channel;
 mod channel_events;

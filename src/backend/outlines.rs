@@ -1,9 +1,9 @@
-//! Counts the events of a log on disk at a start, before any event is built: which stay in memory, which
-//! are on disk alone, and which retention has removed.
+//! Counts the events of a log on disk at a start, before any event is built: which stay in memory,
+//! which are on disk alone, and which retention has removed.
 //!
-//! An event is an outline here, which costs no allocation. A history of outlines follows the rules of a
-//! history of events, and bodies leave memory as under [`EventStore::commit`]. So the outcome is that
-//! of a hub which has shown all of these events, in their order, and evicted none by age.
+//! An event is an outline here, which costs no allocation. A history of outlines follows the rules
+//! of a history of events, and bodies leave memory as under [`EventStore::commit`]. So the outcome
+//! is that of a hub which has shown all of these events, in their order, and evicted none by age.
 //! [`Outlines::load`] then builds the events that stay in memory.
 
 use std::{
@@ -36,7 +36,8 @@ pub struct Outlines {
     bytes_max: u64,
     pub(super) evictions: u64,
     pub(super) unloaded_through: Seq,
-    /// The latest events without a hole between their seqs: those after the first seq, up to the second.
+    /// The latest events without a hole between their seqs: those after the first seq, up to the
+    /// second.
     pub(super) run: (Seq, Seq),
 }
 
@@ -56,7 +57,8 @@ pub(super) struct Counted {
 }
 
 impl Outlines {
-    /// Nothing yet, for a store without events that keeps up to `bytes_max` bytes of them in memory.
+    /// Nothing yet, for a store without events that keeps up to `bytes_max` bytes of them in
+    /// memory.
     pub fn new(store: Arc<EventStore>, bytes_max: u64) -> Self {
         Self {
             store,
@@ -165,8 +167,8 @@ impl Outlines {
         self.channels[index as usize].as_mut().expect("an event in memory keeps its channel")
     }
 
-    /// Whether an event of `order` is still in memory. If its index belongs to another channel by now,
-    /// all events of that channel are later.
+    /// Whether an event of `order` is still in memory. If its index belongs to another channel by
+    /// now, all events of that channel are later.
     pub(super) fn is_in_memory(&self, seq: Seq, index: u32) -> bool {
         let channel = self.channels[index as usize].as_ref();
         channel.and_then(|it| it.history.first_in_memory()).is_some_and(|first| first <= seq)
@@ -234,8 +236,8 @@ impl Counted {
     }
 }
 
-/// The slot of a name in the cache of names found lately. It depends on the end of the name: names that
-/// are used at the same time often differ there alone.
+/// The slot of a name in the cache of names found lately. It depends on the end of the name: names
+/// that are used at the same time often differ there alone.
 fn recent_slot(name: &str) -> usize {
     let end =
         name.bytes().rev().take(4).fold(name.len(), |hash, byte| hash * 31 + usize::from(byte));

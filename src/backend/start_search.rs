@@ -31,11 +31,11 @@ pub struct Resume {
     pub head: Seq,
     /// The gap to be reported, if events were lost.
     pub gap: Option<Gap>,
-    /// Whether a channel that its patterns match has lost events before its oldest, if the request asks
-    /// for that.
+    /// Whether a channel that its patterns match has lost events before its oldest, if the request
+    /// asks for that.
     pub truncated: bool,
-    /// Reads on from the cursor. While it is [searching](HistoryReader::is_searching_start), it is not
-    /// known where the subscription starts.
+    /// Reads on from the cursor. While it is [searching](HistoryReader::is_searching_start), it is
+    /// not known where the subscription starts.
     pub reader: HistoryReader,
 }
 
@@ -71,7 +71,8 @@ impl<'a> StartRequest<'a> {
 
 /// The progress of a search after a step.
 enum Progress {
-    /// The start is known: the client has all events up to the cursor, and the reader continues after it.
+    /// The start is known: the client has all events up to the cursor, and the reader continues
+    /// after it.
     Found { cursor: Seq, reader: HistoryReader },
     /// There is more to look at.
     More(Search),
@@ -152,10 +153,11 @@ impl EventStore {
         Resume { cursor, head, gap, truncated, reader }
     }
 
-    /// Makes one step of the search for the start of a subscription; `None` if more steps are needed.
-    /// If [`take_search`](HistoryReader::take_search) then gives the search, it has to wait or to
-    /// continue on disk. A step takes a tenth of a millisecond and holds no lock afterwards. Losses up
-    /// to the last step, of events published before the first, count as known to the reader.
+    /// Makes one step of the search for the start of a subscription; `None` if more steps are
+    /// needed. If [`take_search`](HistoryReader::take_search) then gives the search, it has to wait
+    /// or to continue on disk. A step takes a tenth of a millisecond and holds no lock afterwards.
+    /// Losses up to the last step, of events published before the first, count as known to the
+    /// reader.
     pub fn search_start<'a>(
         &self,
         patterns: &[ChannelPattern],
@@ -234,8 +236,8 @@ impl EventStore {
             (Progress::More(search), target) => {
                 StartSearch { target, asks_truncated, head, search }
             }
-            // The new search goes up to the present head: events published and evicted since are missed
-            // too.
+            // The new search goes up to the present head: events published and evicted since are
+            // missed too.
             (Progress::Lost(Lost(channel)), Target::Continue(at)) => {
                 StartSearch::new(Target::behind_loss(at, channel), self.head(), false)
             }
@@ -247,7 +249,8 @@ impl EventStore {
         None
     }
 
-    /// Takes a search's part of the memory that searches share; false if the search has to wait for it.
+    /// Takes a search's part of the memory that searches share; false if the search has to wait for
+    /// it.
     fn take_memory(&self, search: &mut LastSearch) -> bool {
         let channels = self.registry().directory().len();
         self.search_memory().is_none_or(|memory| search.take_memory(memory, channels))
@@ -302,8 +305,8 @@ impl EventStore {
         self.journal().has_evicted() || !self.registry().directory().evicted_channels().is_empty()
     }
 
-    /// Ends a search of the channels: the subscription continues from its position, or starts before
-    /// the oldest event that was found.
+    /// Ends a search of the channels: the subscription continues from its position, or starts
+    /// before the oldest event that was found.
     fn start_in_channels(
         &self,
         mut replay: Replay,
@@ -315,9 +318,9 @@ impl EventStore {
             Target::Continue(at) => (at.seq, KnownLosses::default()),
             Target::Oldest { after, .. } => {
                 let known = self.journal().known_losses(head);
-                // Checked after the losses are noted, so that the oldest event is not among them. If
-                // all channels of the merge have lost their events meanwhile, other channels may have
-                // events after its horizon.
+                // Checked after the losses are noted, so that the oldest event is not among them.
+                // If all channels of the merge have lost their events meanwhile, other channels may
+                // have events after its horizon.
                 let oldest = replay.oldest();
                 let cursor = cursor_before_oldest(oldest, *after, replay.horizon());
                 replay.start_after(cursor);

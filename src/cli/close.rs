@@ -31,7 +31,8 @@ pub(crate) struct Args {
     hub: HubArgs,
 }
 
-/// Asks on a terminal, and closes. An answer other than yes is a failure: the channel is not closed.
+/// Asks on a terminal, and closes. An answer other than yes is a failure: the channel is not
+/// closed.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let operator = args.hub.operator()?;
     let channel = &args.channel;

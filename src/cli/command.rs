@@ -106,8 +106,8 @@ const GROUPS: [(&str, &[&str]); 4] = [
 const COMMAND_WIDTH: usize = 14;
 
 impl Cli {
-    /// Reads the command line of the process. Ends the process with code 2 if it is refused, and with
-    /// 0 after help.
+    /// Reads the command line of the process. Ends the process with code 2 if it is refused, and
+    /// with 0 after help.
     pub(crate) fn parse() -> Self {
         log_format::choose();
         let parsed =

@@ -18,7 +18,8 @@ Examples:
 
 Exits 0 without output if so, otherwise 1 with the reason on stderr. Needs no token.")]
 pub(crate) struct Args {
-    /// Asks whether new clients may be sent there (/readyz), not only whether it answers (/healthz).
+    /// Asks whether new clients may be sent there (/readyz), not only whether it answers
+    /// (/healthz).
     #[arg(long)]
     ready: bool,
     /// Seconds for all of it, the look-up of a name included.

@@ -35,8 +35,8 @@ enum Command {
     Verify(Directory),
     /// Prints the events as NDJSON, which `visnyk publish --ndjson` takes.
     Export(Directory),
-    /// Makes a copy of a log, or one that was moved or restored, a log of its own: in a new epoch, so
-    /// that positions of the original mean nothing in it.
+    /// Makes a copy of a log, or one that was moved or restored, a log of its own: in a new epoch,
+    /// so that positions of the original mean nothing in it.
     Import(Directory),
     /// Cuts a damaged log off before the damage, and begins a new epoch.
     Repair(Repair),

@@ -36,8 +36,8 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Fetches rows in the hub's order up to the limit; or all rows up to [`SORTED_MAX`], of which those
-    /// with the largest figures are kept.
+    /// Fetches rows in the hub's order up to the limit; or all rows up to [`SORTED_MAX`], of which
+    /// those with the largest figures are kept.
     pub(crate) async fn fetch(
         rows_member: &'static str,
         args: &PageArgs,

@@ -5,8 +5,8 @@ use visnyk::client::Event;
 
 use super::terminal::{Style, Terminal, harmless, width};
 
-/// The time, the channel, the type and the data, on one line if it fits. JSON that does not fit has a
-/// line for each member, and other text keeps its lines.
+/// The time, the channel, the type and the data, on one line if it fits. JSON that does not fit has
+/// a line for each member, and other text keeps its lines.
 pub(crate) fn event(event: &Event, terminal: &Terminal) -> String {
     let time = event.time.split_once('T').map_or(&*event.time, |(_, time)| time);
     let (time, channel) = (harmless(time), harmless(&event.channel));

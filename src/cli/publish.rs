@@ -71,8 +71,8 @@ pub(crate) struct Args {
 /// The trace that the events belong to.
 #[derive(Debug, clap::Args)]
 struct TraceArgs {
-    /// Span of yours that the events belong to, as W3C Trace Context writes it. One that is malformed
-    /// is ignored.
+    /// Span of yours that the events belong to, as W3C Trace Context writes it. One that is
+    /// malformed is ignored.
     #[arg(long, env = "TRACEPARENT", hide_env_values = true, help_heading = "Trace")]
     traceparent: Option<OsString>,
     /// What other tracing systems pass along with it.

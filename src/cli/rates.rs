@@ -56,8 +56,8 @@ impl Rates {
     pub(crate) const HEADINGS: &'static str = "uptime_ms\tevents_per_s\tbytes_per_s\tdeliveries_per_s\t\
          opened_per_s\tstreams\tpolls\tchannels\tresident_bytes\n";
 
-    /// The rates between the last look and this one; at the first look, and at the first after a restart
-    /// of the hub, those since its start.
+    /// The rates between the last look and this one; at the first look, and at the first after a
+    /// restart of the hub, those since its start.
     pub(crate) fn next(last: Option<&Self>, look: Look) -> Self {
         let last = last.map(|last| &last.look).filter(|last| last.uptime_ms <= look.uptime_ms);
         let elapsed = match last {

@@ -44,8 +44,9 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     result.map_err(CliError::failed)
 }
 
-/// These threads run the log, the channels and the supervisors. Requests and delivery have their own:
-/// each shard is a thread with a runtime of its own, so more workers would only take its core away.
+/// These threads run the log, the channels and the supervisors. Requests and delivery have their
+/// own: each shard is a thread with a runtime of its own, so more workers would only take its core
+/// away.
 const WORKER_THREADS: usize = 2;
 /// How long the end of the process waits for work that cannot be cancelled.
 const SHUT_DOWN_TIME_MAX: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! The flags that set settings: shared by `serve`, which obeys them, and `config`, which shows them.
+//! The flags that set settings: shared by `serve`, which obeys them, and `config`, which shows
+//! them.
 
 use std::path::PathBuf;
 
@@ -28,8 +29,8 @@ pub(crate) struct SettingsArgs {
     #[arg(long, help_heading = "Network")]
     insecure: bool,
 
-    /// Publishes events on 20 channels, an update to `default` every 3 seconds among them, for a first
-    /// look.
+    /// Publishes events on 20 channels, an update to `default` every 3 seconds among them, for a
+    /// first look.
     #[arg(long, help_heading = "Settings")]
     demo: bool,
 
@@ -55,17 +56,18 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "DIR", help_heading = "History")]
     data_dir: Option<String>,
 
-    /// Shares the log with other hubs, in Redis at this address (redis://HOST:PORT, or rediss:// for
-    /// TLS); memory: keeps it in this process.
+    /// Shares the log with other hubs, in Redis at this address (redis://HOST:PORT, or rediss://
+    /// for TLS); memory: keeps it in this process.
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
 
-    /// What the hub serves among those that share a log: all, edge (subscribers) or ingest (publishes).
+    /// What the hub serves among those that share a log: all, edge (subscribers) or ingest
+    /// (publishes).
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
 
-    /// Takes the listening sockets and the log over from the hub that uses the data directory now, so
-    /// that a restart refuses no connection.
+    /// Takes the listening sockets and the log over from the hub that uses the data directory now,
+    /// so that a restart refuses no connection.
     #[arg(long, help_heading = "History")]
     take_over: bool,
 

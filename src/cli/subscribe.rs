@@ -168,8 +168,8 @@ impl Printer {
     }
 }
 
-/// Writes the text and clears it; false if the reader has closed the pipe, which ends a pipeline in good
-/// order.
+/// Writes the text and clears it; false if the reader has closed the pipe, which ends a pipeline in
+/// good order.
 async fn write(stdout: &mut Stdout, text: &mut String) -> Result<bool, CliError> {
     let written = async {
         stdout.write_all(text.as_bytes()).await?;

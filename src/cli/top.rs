@@ -39,8 +39,8 @@ pub(crate) struct Args {
     hub: HubArgs,
 }
 
-/// Looks until q, Ctrl-C, or the count is reached: all of them success. A hub that cannot be reached
-/// at the first look is a failure, and later a note.
+/// Looks until q, Ctrl-C, or the count is reached: all of them success. A hub that cannot be
+/// reached at the first look is a failure, and later a note.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let endpoint = args.hub.endpoint()?;
     let url = endpoint.to_string();

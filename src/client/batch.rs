@@ -86,7 +86,8 @@ pub struct Batch {
 pub struct BatchFull;
 
 impl Batch {
-    /// Events in a batch at most: what a hub that shares its log takes by default; others take more.
+    /// Events in a batch at most: what a hub that shares its log takes by default; others take
+    /// more.
     pub const EVENTS_MAX: usize = 256;
     /// Bytes in a batch of more than one event at most: a quarter of what a hub takes by default.
     pub const BYTES_MAX: usize = 256 * 1024;

@@ -14,8 +14,8 @@ use super::failure::Failure;
 use super::link::{ExchangeError, Link, read_body};
 use super::problem::Problem;
 
-/// Asks one hub what it does. Each call is one request, which is not repeated, and gives the hub's JSON
-/// as docs/api.md describes it: members that a later hub adds are there too.
+/// Asks one hub what it does. Each call is one request, which is not repeated, and gives the hub's
+/// JSON as docs/api.md describes it: members that a later hub adds are there too.
 pub struct Operator {
     link: Link,
     answer_timeout: Duration,

@@ -21,8 +21,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Reads the body of an answer: a problem document, or a line of text, as what speaks TLS answers
-    /// plain HTTP with. Whatever else there is, a proxy's page for instance, leaves the status alone.
+    /// Reads the body of an answer: a problem document, or a line of text, as what speaks TLS
+    /// answers plain HTTP with. Whatever else there is, a proxy's page for instance, leaves the
+    /// status alone.
     pub(crate) fn read(status: StatusCode, body: &[u8]) -> Self {
         #[derive(Deserialize, Default)]
         #[serde(default)]

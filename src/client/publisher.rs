@@ -110,8 +110,8 @@ impl Publisher {
         self
     }
 
-    /// A publisher over the same connections whose publishes belong to a trace of the program: it sends
-    /// `traceparent` and `tracestate` with each attempt.
+    /// A publisher over the same connections whose publishes belong to a trace of the program: it
+    /// sends `traceparent` and `tracestate` with each attempt.
     pub fn in_trace(&self, context: TraceContext) -> Self {
         Self {
             link: Arc::clone(&self.link),
@@ -121,9 +121,9 @@ impl Publisher {
         }
     }
 
-    /// Publishes one event of type `event_type`, or `message` without one, and returns once the hub has
-    /// acknowledged it. Fails when the hub refuses it or [`PublisherOptions::retry_for`] is over. Cancelled, it
-    /// may or may not have been published.
+    /// Publishes one event of type `event_type`, or `message` without one, and returns once the hub
+    /// has acknowledged it. Fails when the hub refuses it or [`PublisherOptions::retry_for`] is
+    /// over. Cancelled, it may or may not have been published.
     pub async fn publish(
         &self,
         channel: &str,
@@ -141,8 +141,8 @@ impl Publisher {
         self.deliver(post).await.map(|(published, _)| published)
     }
 
-    /// Publishes a batch as a whole. Fails as [`publish`](Self::publish) does. Cancelled, it may or may not have
-    /// been published, but never a part of it.
+    /// Publishes a batch as a whole. Fails as [`publish`](Self::publish) does. Cancelled, it may or
+    /// may not have been published, but never a part of it.
     pub async fn publish_batch(&self, batch: Batch) -> Result<Accepted, PublishError> {
         let key = batch.idempotency_key().to_owned();
         let post = Post {

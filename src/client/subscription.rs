@@ -101,16 +101,16 @@ impl Subscription {
         &self.position
     }
 
-    /// Whether [`next`](Self::next) gives an update without waiting, since it has been read with one
-    /// before.
+    /// Whether [`next`](Self::next) gives an update without waiting, since it has been read with
+    /// one before.
     pub fn has_next(&self) -> bool {
         self.steps.iter().any(|step| step.update.is_some())
     }
 
     /// The next update; `None` after the hub said that there is nothing more to follow.
     ///
-    /// Fails only for good ([`SubscribeError`]); what passes is [`Update::Reconnecting`]. After an error there
-    /// is nothing more either. Cancelling loses nothing.
+    /// Fails only for good ([`SubscribeError`]); what passes is [`Update::Reconnecting`]. After an
+    /// error there is nothing more either. Cancelling loses nothing.
     pub async fn next(&mut self) -> Result<Option<Update>, SubscribeError> {
         loop {
             while let Some(Step { update, position }) = self.steps.pop_front() {
@@ -169,8 +169,8 @@ impl Subscription {
         Ok(())
     }
 
-    /// Streaming → Streaming, with the next pieces of it: a piece is mostly one event, and those that
-    /// have come already are read together.
+    /// Streaming → Streaming, with the next pieces of it: a piece is mostly one event, and those
+    /// that have come already are read together.
     async fn read_stream(&mut self) -> Result<(), Break> {
         let State::Streaming(stream) = &mut self.state else { return Ok(()) };
         let Ok(frame) = tokio::time::timeout_at(stream.silent_at, stream.body.frame()).await else {

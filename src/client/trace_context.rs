@@ -5,8 +5,8 @@ use thiserror::Error;
 
 /// The span of a program that its publishes belong to, as `traceparent` and `tracestate` write it.
 ///
-/// It is sent as it is: the client has no span of its own. The hub's spans of a publish become children of the
-/// program's, if the flag says that it is sampled.
+/// It is sent as it is: the client has no span of its own. The hub's spans of a publish become
+/// children of the program's, if the flag says that it is sampled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     parent: HeaderValue,
@@ -22,8 +22,8 @@ impl TraceContext {
     /// Reads a `traceparent` (section 3.2). One of a later version may be longer, up to 512 bytes.
     ///
     /// # Errors
-    /// It is malformed or longer, or an id in it is all zeros. W3C Trace Context has programs ignore such a value, and
-    /// `tracestate` with it.
+    /// It is malformed or longer, or an id in it is all zeros. W3C Trace Context has programs
+    /// ignore such a value, and `tracestate` with it.
     pub fn parse(traceparent: &str) -> Result<Self, TraceContextError> {
         let mut parts = traceparent.splitn(5, '-');
         let mut hexadecimal = |digits: usize| {
@@ -48,8 +48,9 @@ impl TraceContext {
         Ok(Self { parent, state: None })
     }
 
-    /// Adds a `tracestate` (section 3.3): what other tracing systems pass along. One that is empty, has more than
-    /// 512 bytes, or is not a list of `key=value`, is left out, and the `traceparent` counts.
+    /// Adds a `tracestate` (section 3.3): what other tracing systems pass along. One that is empty,
+    /// has more than 512 bytes, or is not a list of `key=value`, is left out, and the `traceparent`
+    /// counts.
     pub fn with_state(mut self, tracestate: &str) -> Self {
         let mut members =
             tracestate.split(',').map(str::trim).filter(|member| !member.is_empty()).peekable();
@@ -72,8 +73,8 @@ impl TraceContext {
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// What a hub takes of a `tracestate`, and what vendors pass on at least. A longer field could make the head of a request
-/// too large, and the publish would fail for its trace.
+/// What a hub takes of a `tracestate`, and what vendors pass on at least. A longer field could make
+/// the head of a request too large, and the publish would fail for its trace.
 const FIELD_BYTES_MAX: usize = 512;
 
 #[cfg(test)]

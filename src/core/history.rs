@@ -11,8 +11,8 @@ use super::{
 };
 use crate::model::{Event, Seq};
 
-/// The retained events of a channel, in log order. With a log on disk the oldest may be there alone.
-/// A start keeps outlines instead of events, by the same rules.
+/// The retained events of a channel, in log order. With a log on disk the oldest may be there
+/// alone. A start keeps outlines instead of events, by the same rules.
 ///
 /// A read copies a bounded number of `Arc`s. A snapshot would keep evicted events in memory until
 /// its slowest reader has finished, and so break the memory limits.
@@ -93,9 +93,9 @@ impl<E: Retained> History<E> {
     }
 
     /// Appends `event`, whose seq is higher than any before it, and evicts what the count and
-    /// byte bounds no longer allow, in memory at most [`EVICTED_PER_APPEND`] events: if the bounds are lowered, the
-    /// rest goes with the next events and with [`evict_due`](Self::evict_due). The newest event always
-    /// stays, whatever its size.
+    /// byte bounds no longer allow, in memory at most [`EVICTED_PER_APPEND`] events: if the bounds
+    /// are lowered, the rest goes with the next events and with [`evict_due`](Self::evict_due). The
+    /// newest event always stays, whatever its size.
     #[inline]
     pub fn append(&mut self, event: E, limits: &HistoryLimits) -> Evicted {
         debug_assert!(self.last().is_none_or(|last| last < event.seq()));
@@ -119,8 +119,8 @@ impl<E: Retained> History<E> {
         evicted
     }
 
-    /// Evicts what was accepted before `oldest_ms`, and what the count and byte bounds do not allow, at most
-    /// `events_max` events in memory at a time.
+    /// Evicts what was accepted before `oldest_ms`, and what the count and byte bounds do not
+    /// allow, at most `events_max` events in memory at a time.
     pub fn evict_due(
         &mut self,
         oldest_ms: u64,
@@ -165,7 +165,8 @@ impl<E: Retained> History<E> {
             && (self.events.len() > limits.events_max as usize || self.bytes > limits.bytes_max)
     }
 
-    /// Evicts everything up to and including `through`, of which events were lost that it does not have.
+    /// Evicts everything up to and including `through`, of which events were lost that it does not
+    /// have.
     pub fn lose_through(&mut self, through: Seq) -> Evicted {
         let evicted = self.evict_through(through);
         self.evicted_through = self.evicted_through.max(through);
@@ -187,8 +188,8 @@ impl<E: Retained> History<E> {
         Evicted { unloaded_through: self.evicted_through, ..Evicted::default() }
     }
 
-    /// Drops the bodies of events up to and including `through` from memory: a log on disk has them.
-    /// Gives the bytes, bookkeeping included.
+    /// Drops the bodies of events up to and including `through` from memory: a log on disk has
+    /// them. Gives the bytes, bookkeeping included.
     pub fn unload_through(&mut self, through: Seq) -> u64 {
         let mut bytes = 0;
         while self.events.front().is_some_and(|event| event.seq() <= through) {
@@ -401,8 +402,8 @@ fn cost(event: &impl Retained) -> u64 {
     event.frame_bytes() + Event::OVERHEAD_BYTES
 }
 
-/// Events that one append evicts from memory at most: publishers of all channels wait for it. More than one, so
-/// that a history within lower bounds than before comes down to these.
+/// Events that one append evicts from memory at most: publishers of all channels wait for it. More
+/// than one, so that a history within lower bounds than before comes down to these.
 const EVICTED_PER_APPEND: usize = if cfg!(test) { 16 } else { 256 };
 
 #[cfg(test)]

@@ -88,8 +88,8 @@ limits! {
         pub forgotten_max: u32 = 10_000,
         /// Rules for channels by pattern; a new channel is matched with each of them.
         pub rules_max: u32 = 100,
-        /// Events a second to one channel from all its publishers together; further ones are rejected
-        /// with 429. 0 turns the limit off.
+        /// Events a second to one channel from all its publishers together; further ones are
+        /// rejected with 429. 0 turns the limit off.
         pub events_per_s: u32 = 0,
         /// Events to one channel at once, above its rate.
         pub events_burst: u32 = 50_000,
@@ -280,7 +280,8 @@ limits! {
         pub events_per_s: u32 = 10_000,
         /// Events at once, above that rate.
         pub events_burst: u32 = 50_000,
-        /// Channels a second that requests without a subject create; further ones are rejected with 429.
+        /// Channels a second that requests without a subject create; further ones are rejected with
+        /// 429.
         pub channels_per_s: u32 = 200,
         /// New channels at once, above that rate.
         pub channels_burst: u32 = 10_000,

@@ -1,9 +1,9 @@
 //! A batch: the events and keys that one write adds to the log.
 //!
-//! A header of [`BatchHeader::BYTES`] bytes, then items. All numbers are little-endian. Checksums are
-//! CRC-32C (RFC 3720, appendix B.4), seeded with a number that is drawn for each segment: zeros are not a
-//! valid header, and a client cannot publish bytes that look like a batch. Each header has the checksum of
-//! the header before it: batches are a chain.
+//! A header of [`BatchHeader::BYTES`] bytes, then items. All numbers are little-endian. Checksums
+//! are CRC-32C (RFC 3720, appendix B.4), seeded with a number that is drawn for each segment: zeros
+//! are not a valid header, and a client cannot publish bytes that look like a batch. Each header
+//! has the checksum of the header before it: batches are a chain.
 
 use bytes::{Buf, BufMut};
 

@@ -1,5 +1,5 @@
-//! Fuzz targets of what is read from disk: no bytes make a reader panic, also under checksums that are
-//! right, and what can be read is what was written.
+//! Fuzz targets of what is read from disk: no bytes make a reader panic, also under checksums that
+//! are right, and what can be read is what was written.
 
 use std::io;
 

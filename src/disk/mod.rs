@@ -3,8 +3,8 @@
 //!
 //! [`LogReader`] reads older events, for readers of history
 //! (docs/adr/034-history-beyond-memory.md).
-//! Nothing here knows of channels' histories, subscribers or tasks: it stores what it is handed, says
-//! when that is durable, and reads it back.
+//! Nothing here knows of channels' histories, subscribers or tasks: it stores what it is handed,
+//! says when that is durable, and reads it back.
 
 #[macro_use]
 mod planted;

@@ -100,7 +100,8 @@ impl RemovedEvents {
         self.order.insert(seq, channel);
     }
 
-    /// Notes that any channel may have lost events up to `last`: a removed segment could not be read.
+    /// Notes that any channel may have lost events up to `last`: a removed segment could not be
+    /// read.
     pub(super) fn lose_unread(&mut self, last: Seq) {
         self.lost.clear();
         self.order.clear();
@@ -148,8 +149,8 @@ impl RemovedEvents {
         self.unnamed
     }
 
-    /// Closed channels with the seq of their closing event, and when they were closed in milliseconds
-    /// since 1970.
+    /// Closed channels with the seq of their closing event, and when they were closed in
+    /// milliseconds since 1970.
     pub fn closed(&self) -> impl Iterator<Item = (&ChannelName, Seq, u64)> {
         self.closed.iter().map(|(channel, (seq, at_ms))| (channel, *seq, *at_ms))
     }

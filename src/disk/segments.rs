@@ -293,9 +293,9 @@ impl<D: Directory> Segments<D> {
     }
 }
 
-/// Files that an open log has open at most, beside two of each thread that reads: those of its readers, the
-/// directory, its lock, the segment that is written to, the spare one, and some that the writer, the
-/// keeper and the hand-over open for a moment.
+/// Files that an open log has open at most, beside two of each thread that reads: those of its
+/// readers, the directory, its lock, the segment that is written to, the spare one, and some that
+/// the writer, the keeper and the hand-over open for a moment.
 pub const LOG_FILES_MAX: usize = OPEN_SEGMENTS_MAX as usize + 12;
 /// The file of the spare segment.
 pub(super) const SPARE: &str = "spare";

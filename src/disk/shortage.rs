@@ -1,4 +1,5 @@
-//! The process or the machine has no file or no memory left for a while: the log waits, and nothing ends.
+//! The process or the machine has no file or no memory left for a while: the log waits, and nothing
+//! ends.
 
 use std::{
     ops::ControlFlow,

@@ -1,7 +1,7 @@
 //! A directory in memory, on a machine whose power and disk fail when a test wants it.
 //!
-//! What is not fsynced when the power fails may be lost, torn at any byte, zeroed or scribbled over in
-//! part, each change by itself or all behind a moment. After an fsync that failed, what it was
+//! What is not fsynced when the power fails may be lost, torn at any byte, zeroed or scribbled over
+//! in part, each change by itself or all behind a moment. After an fsync that failed, what it was
 //! for can still be read and is not on the disk, as with Linux. All chance comes from a seed.
 
 use std::{

@@ -1,8 +1,8 @@
 //! Dispatches requests, in this order: find the route, check the request, authenticate the client,
 //! parse the parameters into a call, authorize the call, perform it.
 //!
-//! Every request is dispatched here, in the hub's own server and in the router for other servers. No
-//! future is boxed (docs/adr/029-one-dispatcher.md).
+//! Every request is dispatched here, in the hub's own server and in the router for other servers.
+//! No future is boxed (docs/adr/029-one-dispatcher.md).
 
 use std::sync::Arc;
 
@@ -48,8 +48,8 @@ impl Dispatcher {
         Self(Arc::new(ArcSwap::from_pointee(state)))
     }
 
-    /// Serves new requests with these settings, in all clones. Requests under way keep the settings of
-    /// their start.
+    /// Serves new requests with these settings, in all clones. Requests under way keep the settings
+    /// of their start.
     pub(crate) fn set_settings(&self, settings: HttpSettings) {
         self.0.rcu(|state| state.with_settings(settings.clone()));
     }
@@ -78,8 +78,8 @@ impl Dispatcher {
     }
 
     async fn outcome(&self, request: Request, can_hand_off: bool) -> Outcome {
-        // `load_full`, not `load`: a poll that is answered as a body keeps the state while it waits,
-        // and a guard of arc-swap is for short use only.
+        // `load_full`, not `load`: a poll that is answered as a body keeps the state while it
+        // waits, and a guard of arc-swap is for short use only.
         let state = &*self.0.load_full();
         let matched = route_of(request.uri().path(), &state.settings);
         let class = class_of(matched.as_ref(), request.method());
@@ -125,8 +125,8 @@ impl Dispatcher {
     }
 }
 
-/// Attaches the access log record of a request to its outcome. The line is written when the answer has
-/// ended.
+/// Attaches the access log record of a request to its outcome. The line is written when the answer
+/// has ended.
 fn logged(record: Option<Box<AccessRecord>>, outcome: Outcome) -> Outcome {
     let Some(record) = record else { return outcome };
     match outcome {

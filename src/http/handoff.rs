@@ -226,8 +226,8 @@ fn headers(is_poll: bool, marks: &AnswerMarks) -> HeaderMap {
     headers
 }
 
-/// The header lines of a poll's answer. Those of thousands of polls are equal, so consecutive polls with
-/// equal marks share their memory. Lines with the id of one request are not kept for others.
+/// The header lines of a poll's answer. Those of thousands of polls are equal, so consecutive polls
+/// with equal marks share their memory. Lines with the id of one request are not kept for others.
 fn shared_lines(marks: &AnswerMarks) -> Bytes {
     thread_local! {
         static LAST: RefCell<Option<(AnswerMarks, Bytes)>> = const { RefCell::new(None) };

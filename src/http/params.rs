@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Query<'a> {
     /// With U+FFFD in place of what is not UTF-8.
     pub(super) pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// Names of parameters with a value that is not UTF-8. It is an error only if the value is read:
-    /// gateways and links add parameters of their own.
+    /// Names of parameters with a value that is not UTF-8. It is an error only if the value is
+    /// read: gateways and links add parameters of their own.
     malformed: Vec<Cow<'a, str>>,
 }
 
@@ -72,8 +72,9 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The comment of a stream about a parameter that looks like a misspelled one of `known`. The request
-    /// is not rejected: after a 4xx a browser does not reconnect, and the parameter may be a gateway's.
+    /// The comment of a stream about a parameter that looks like a misspelled one of `known`. The
+    /// request is not rejected: after a 4xx a browser does not reconnect, and the parameter may be
+    /// a gateway's.
     pub(super) fn near_miss_comment(&self, known: &[&str]) -> Option<Arc<str>> {
         let (name, near) = self.near_miss(known)?;
         Some(near_miss_text(&name.escape_debug().to_string(), near).into())
@@ -221,8 +222,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Probl
     }
 }
 
-/// Rejects a body on routes that hand off the socket: its bytes might arrive after the hand-off, and
-/// would be parsed as the next request.
+/// Rejects a body on routes that hand off the socket: its bytes might arrive after the hand-off,
+/// and would be parsed as the next request.
 pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     if has_body {
         let detail = "this request must not have a body";
@@ -264,8 +265,8 @@ fn not_utf8(field: &str) -> Problem {
     Problem::field(field, format!("`{field}` must be percent-encoded UTF-8"))
 }
 
-/// Most parameters of one query: as many channels and as many types as `connections.subscriptions_max` can be,
-/// and others.
+/// Most parameters of one query: as many channels and as many types as
+/// `connections.subscriptions_max` can be, and others.
 const PARAMETERS_MAX: usize = 4_096;
 /// Longest parameter name that is compared with known names.
 const NEAR_BYTES_MAX: usize = 16;

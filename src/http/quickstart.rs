@@ -120,9 +120,9 @@ impl Call for Subscribe {
     }
 }
 
-/// Where a client continues that has received the event with this `id`. An id of another log starts at
-/// the oldest event: events are better repeated than missed. An id little above the head is from another
-/// hub of a shared log, whose events this hub is about to show: the client waits for them.
+/// Where a client continues that has received the event with this `id`. An id of another log starts
+/// at the oldest event: events are better repeated than missed. An id little above the head is from
+/// another hub of a shared log, whose events this hub is about to show: the client waits for them.
 fn start_after(id: u64, epoch: Epoch, head: Seq) -> Start {
     match id.checked_sub(epoch.opened_unix_us()).map(Seq) {
         Some(seq) if seq.0 <= head.0.saturating_add(AHEAD_MAX) => {
@@ -132,8 +132,8 @@ fn start_after(id: u64, epoch: Epoch, head: Seq) -> Start {
     }
 }
 
-/// How many events a hub may be behind another hub of the same log: ids up to so far ahead are waited
-/// for.
+/// How many events a hub may be behind another hub of the same log: ids up to so far ahead are
+/// waited for.
 const AHEAD_MAX: u64 = 100_000;
 
 /// `GET /events`: the stream.
@@ -162,8 +162,8 @@ fn default_subscription() -> Subscription {
 fn tutorial_json(event: &Event) -> Value {
     let text = event.data();
     json!({
-        // The id also grows from one run of the hub to the next, unless a run has more than a million
-        // events a second. It is below 2^53, the limit of exact integers in JavaScript.
+        // The id also grows from one run of the hub to the next, unless a run has more than a
+        // million events a second. It is below 2^53, the limit of exact integers in JavaScript.
         "id": event.epoch.opened_unix_us() + event.seq.0,
         "text": text,
         "message": text,

@@ -1,9 +1,10 @@
 //! Checks every request before a handler gets it, and adds the common headers to every answer.
 //!
-//! `Host` is always checked on loopback; elsewhere only if `allowed_hosts` lists hosts. A request with
-//! one that is not allowed is rejected with 421. This prevents DNS rebinding, where the page of an
-//! attacker makes its own host name resolve to the hub's address. Health checks are exempt, since probes name an IP address. Routes whose
-//! exposure requires it reject requests of foreign pages with 403 (`page_origin`).
+//! `Host` is always checked on loopback; elsewhere only if `allowed_hosts` lists hosts. A request
+//! with one that is not allowed is rejected with 421. This prevents DNS rebinding, where the page
+//! of an attacker makes its own host name resolve to the hub's address. Health checks are exempt,
+//! since probes name an IP address. Routes whose exposure requires it reject requests of foreign
+//! pages with 403 (`page_origin`).
 
 use axum::{
     extract::Request,
@@ -79,8 +80,8 @@ impl RequestChecks {
         }
     }
 
-    /// The answer to a request that needs no handler: a rejection, which is counted, or the answer to a
-    /// preflight or `OPTIONS`. `None` if the handler is to serve the request.
+    /// The answer to a request that needs no handler: a rejection, which is counted, or the answer
+    /// to a preflight or `OPTIONS`. `None` if the handler is to serve the request.
     pub(super) fn early_answer(&self, state: &HttpState, request: &Request) -> Option<Response> {
         let answer = match self.validate(state, request) {
             Err(problem) => Some(self.with_ids(problem).into_response()),
@@ -154,8 +155,8 @@ impl RequestChecks {
         self.trace.as_ref().map(|trace| trace.id)
     }
 
-    /// Completes the outcome of a handler: counts a rejection, reserves memory for a large answer, and
-    /// adds the common headers.
+    /// Completes the outcome of a handler: counts a rejection, reserves memory for a large answer,
+    /// and adds the common headers.
     pub(super) fn complete(&self, hub: &Hub, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Response(response) => {
@@ -175,9 +176,9 @@ impl RequestChecks {
                 Outcome::Reply(reply)
             }
             Outcome::Handoff(mut handoff) => {
-                // Polls with the same response head share one encoded answer. An id of the hub's own
-                // for each request would give each a different head; with an access log it is needed, to
-                // find the request there.
+                // Polls with the same response head share one encoded answer. An id of the hub's
+                // own for each request would give each a different head; with an access log it is
+                // needed, to find the request there.
                 let sends_id = !handoff.is_poll || !self.request_id.is_own() || self.is_logged;
                 let request_id = sends_id.then(|| self.request_id.clone());
                 handoff.marks = AnswerMarks { request_id, ..self.marks.clone() };

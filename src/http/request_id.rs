@@ -1,12 +1,12 @@
-//! The id of a request (`X-Request-Id`): the client's, or one that the hub makes. It is in the answer,
-//! in problem documents and in the access log.
+//! The id of a request (`X-Request-Id`): the client's, or one that the hub makes. It is in the
+//! answer, in problem documents and in the access log.
 
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The id of a request. One that the hub makes is kept as a number until its text is needed, since a
-/// header value costs two allocations.
+/// The id of a request. One that the hub makes is kept as a number until its text is needed, since
+/// a header value costs two allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestId {
     /// The id that the client has sent.
@@ -16,7 +16,8 @@ pub(super) enum RequestId {
 }
 
 impl RequestId {
-    /// The id that a request carries, if it can be copied to headers and logs unchanged; else a new one.
+    /// The id that a request carries, if it can be copied to headers and logs unchanged; else a new
+    /// one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         match headers.get(&REQUEST_ID) {
             Some(value) if is_sane(value.as_bytes()) => Self::Given(value.clone()),

@@ -3,8 +3,8 @@
 //!
 //! The classifications:
 //! - [`AccessPolicy`]: the token that a route requires.
-//! - [`Exposure`]: the web pages that may use a route; [`CorsClass`] follows from it. With the `Origin`
-//!   of a request it gives the `Sharing` of the answer (`cors.rs`).
+//! - [`Exposure`]: the web pages that may use a route; [`CorsClass`] follows from it. With the
+//!   `Origin` of a request it gives the `Sharing` of the answer (`cors.rs`).
 //! - [`RouteClass`]: the label of an [`Endpoint`] in metrics and logs; it decides nothing.
 //!
 //! | [`Exposure`] | routes | requests of pages of other origins | [`CorsClass`]: who may read answers | `Host` is checked |
@@ -15,8 +15,8 @@
 //! | `Assets` | `/`, `/console/…`, `/favicon.svg`, `/visnyk.js`, `/visnyk.d.ts` | served | `Closed` | yes |
 //! | `Quickstart` | `/publish`, `/subscribe`, `/events` | served | `All` | yes |
 //!
-//! The handlers of `/openapi.json`, `/visnyk.js` and `/visnyk.d.ts` themselves let pages of all origins
-//! read their answers.
+//! The handlers of `/openapi.json`, `/visnyk.js` and `/visnyk.d.ts` themselves let pages of all
+//! origins read their answers.
 
 use std::ops::Range;
 
@@ -76,8 +76,8 @@ pub enum Exposure {
     /// All pages may send requests, and those of origins in `cors_origins` may read the answers,
     /// which contain no events and nothing about clients.
     Status,
-    /// Files of the console: all pages may send requests, but only those of the hub's own origin may
-    /// read the answers.
+    /// Files of the console: all pages may send requests, but only those of the hub's own origin
+    /// may read the answers.
     Assets,
     /// All pages may send requests and read answers, without credentials.
     Quickstart,
@@ -153,8 +153,8 @@ pub(super) struct Matched {
 }
 
 impl Exposure {
-    /// Whether requests of foreign pages are rejected: pages that are neither of the hub's own origin
-    /// nor of one that the settings list.
+    /// Whether requests of foreign pages are rejected: pages that are neither of the hub's own
+    /// origin nor of one that the settings list.
     pub(super) fn rejects_foreign_pages(self) -> bool {
         match self {
             Self::Api | Self::Operations => true,
@@ -162,8 +162,8 @@ impl Exposure {
         }
     }
 
-    /// Whether `Host` is checked. It is not for the health checks, since the probes of load balancers
-    /// and orchestrators name an IP address there.
+    /// Whether `Host` is checked. It is not for the health checks, since the probes of load
+    /// balancers and orchestrators name an IP address there.
     pub(super) fn checks_host(self) -> bool {
         self != Self::Status
     }

@@ -1,5 +1,5 @@
-//! A month of writes in simulated time: what is in the directory and in memory stays within bounds that follow from
-//! the settings alone. `VISNYK_MONTHS` is another number of months.
+//! A month of writes in simulated time: what is in the directory and in memory stays within bounds
+//! that follow from the settings alone. `VISNYK_MONTHS` is another number of months.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -55,7 +55,8 @@ struct Kept {
     bytes_max: u64,
 }
 
-/// Runs hour by hour, with a start of the hub now and then. The fault is the first size beyond its bound.
+/// Runs hour by hour, with a start of the hub now and then. The fault is the first size beyond its
+/// bound.
 fn run(kept: Kept, mistake: Option<Planted>) -> Result<(), String> {
     fastrand::seed(1);
     plant(mistake);
@@ -319,7 +320,8 @@ impl Month {
 
     /// None of these depends on how long the hub has been in use.
     fn bound_of(&self, what: &str) -> usize {
-        // What is due goes with the next batch, and the segment that is written to is never removed.
+        // What is due goes with the next batch, and the segment that is written to is never
+        // removed.
         let segments_bytes = match self.kept {
             Kept { age_max_h: 0, bytes_max } => bytes_max as usize + 3 * SEGMENT_BYTES as usize,
             Kept { age_max_h, .. } => {
@@ -350,8 +352,8 @@ impl Month {
             "cached indexes" => segments,
             // Each has a batch at least.
             "cached blocks" => CACHE_BYTES / BATCH_BYTES_MIN + 1,
-            // Nine that stay, one an hour and one each three hours for 12 hours, today's and yesterday's, and
-            // those that were left as long as the log has their event.
+            // Nine that stay, one an hour and one each three hours for 12 hours, today's and
+            // yesterday's, and those that were left as long as the log has their event.
             "channels" => 9 + 13 + 5 + 2 + self.hours_kept(segments_bytes) / 24 + 1,
             "names of evicted channels" => 2 * FORGOTTEN_MAX + 17,
             "tombstones" => TOMBSTONES_MAX,

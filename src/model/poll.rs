@@ -26,8 +26,8 @@ impl PollAnswer {
     }
 }
 
-/// An answer in its wire form. The owner of the transport renders it: as the bytes of a response, as
-/// a response of an HTTP server, or as a value. Clones share the body.
+/// An answer in its wire form. The owner of the transport renders it: as the bytes of a response,
+/// as a response of an HTTP server, or as a value. Clones share the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollReply {
     /// The HTTP status: 200 or 204.
@@ -53,8 +53,9 @@ pub trait PollEncoding: Send + Sync + 'static {
         true
     }
 
-    /// The encoding for a poll that starts with history and waits, if a channel has lost events before its
-    /// oldest: its answers are all truncated. `None` if this encoding does not show that.
+    /// The encoding for a poll that starts with history and waits, if a channel has lost events
+    /// before its oldest: its answers are all truncated. `None` if this encoding does not show
+    /// that.
     fn of_truncated(&self) -> Option<&'static dyn PollEncoding> {
         None
     }

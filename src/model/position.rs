@@ -167,7 +167,8 @@ pub enum Start {
     Now,
     /// With the oldest event that is retained.
     Earliest,
-    /// With so many events of each channel, the latest before now; without a gap if there are fewer.
+    /// With so many events of each channel, the latest before now; without a gap if there are
+    /// fewer.
     Last(LastEvents),
     /// After this position.
     At(Position),
@@ -200,7 +201,8 @@ impl Start {
     pub const UNKNOWN_BYTES_MAX: usize = 64;
 
     /// Reads a position that the client did not choose, such as the last id that a browser got from
-    /// another server at the same address. Never fails: any other text is [`Unknown`](Self::Unknown).
+    /// another server at the same address. Never fails: any other text is
+    /// [`Unknown`](Self::Unknown).
     pub fn parse_any(text: &str) -> Self {
         Self::parse(text).unwrap_or_else(|_| {
             let fits =

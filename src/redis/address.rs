@@ -43,7 +43,8 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Why a text is not the address of a backend. It never repeats the text, which may hold a password.
+/// Why a text is not the address of a backend. It never repeats the text, which may hold a
+/// password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BackendAddressError {
@@ -188,8 +189,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Sentinels, or nodes of a cluster, that an address may name. [`FIND_TIME_MAX`](super::FIND_TIME_MAX)
-/// limits the wait for all of them.
+/// Sentinels, or nodes of a cluster, that an address may name.
+/// [`FIND_TIME_MAX`](super::FIND_TIME_MAX) limits the wait for all of them.
 pub const SERVERS_MAX: usize = 16;
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;

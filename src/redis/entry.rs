@@ -96,8 +96,8 @@ impl Entry {
     }
 }
 
-/// Bytes before the channel: format, nonce, kind, time, length of the type, start of the data, length
-/// of the channel.
+/// Bytes before the channel: format, nonce, kind, time, length of the type, start of the data,
+/// length of the channel.
 const HEAD_BYTES: usize = 1 + 8 + 1 + 8 + 2 + 4 + 2;
 
 #[cfg(test)]

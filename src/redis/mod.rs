@@ -1,8 +1,8 @@
-//! A log that several hubs share, in Redis: one stream, one script that appends to it, the counts of
-//! subscribers that hubs report, and the protocol to talk about it (docs/adr/042-redis.md).
+//! A log that several hubs share, in Redis: one stream, one script that appends to it, the counts
+//! of subscribers that hubs report, and the protocol to talk about it (docs/adr/042-redis.md).
 //!
-//! The layer knows entries and their order. It knows nothing of histories, subscribers or publishers'
-//! tasks.
+//! The layer knows entries and their order. It knows nothing of histories, subscribers or
+//! publishers' tasks.
 
 mod address;
 mod connection;

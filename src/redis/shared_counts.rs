@@ -34,7 +34,8 @@ pub struct SubscriberCount {
 /// A part of a hub's report.
 #[derive(Debug, Default)]
 pub struct ReportPart<'a> {
-    /// 1 begins a report, which replaces any other one of its hub; each further part has the next number.
+    /// 1 begins a report, which replaces any other one of its hub; each further part has the next
+    /// number.
     pub number: u64,
     /// How long the report stays if no further part comes, in milliseconds.
     pub expiry_ms: u64,
@@ -143,7 +144,8 @@ impl RedisCounts {
         rows.iter().map(|row| read_report(row, channels.len()).ok_or(UNEXPECTED)).collect()
     }
 
-    /// The patterns of another hub's subscribers, and the time that [`ask`](Self::ask) gives for them.
+    /// The patterns of another hub's subscribers, and the time that [`ask`](Self::ask) gives for
+    /// them.
     pub async fn patterns(
         &mut self,
         hub: &str,

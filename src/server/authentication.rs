@@ -77,8 +77,8 @@ pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationE
     verifier_with(settings, None)
 }
 
-/// As [`verifier`], for a running hub. `fetched` are the keys at the URL of the settings, if the hub
-/// has them already.
+/// As [`verifier`], for a running hub. `fetched` are the keys at the URL of the settings, if the
+/// hub has them already.
 pub(super) fn verifier_with(
     settings: &Settings,
     fetched: Option<Arc<Jwks>>,

@@ -2,7 +2,8 @@
 //! hyper, and leaves all other requests to hyper (`http1`, `http2`).
 //!
 //! `serve_accepted` performs the TLS handshake. `serve_until_gone` serves
-//! until the connection ends or its shard stops. `serve_requests` loops over the requests, and `serve_http1` or `serve_http2` runs hyper.
+//! until the connection ends or its shard stops. `serve_requests` loops over the requests, and
+//! `serve_http1` or `serve_http2` runs hyper.
 
 use std::{
     future::poll_fn,
@@ -80,11 +81,11 @@ impl Connections {
         }
     }
 
-    /// Serves a connection until it ends, its shard stops, or its socket is handed off. `read_ahead`
-    /// are bytes that were read from it already; if they do not decide the protocol, the client must send
-    /// enough for that within `beginning_timeout`. `negotiated` is the protocol that ALPN has chosen, or that
-    /// earlier requests had; without it the first bytes decide. The permits are held until the end,
-    /// or go to the idle sockets with the socket.
+    /// Serves a connection until it ends, its shard stops, or its socket is handed off.
+    /// `read_ahead` are bytes that were read from it already; if they do not decide the protocol,
+    /// the client must send enough for that within `beginning_timeout`. `negotiated` is the
+    /// protocol that ALPN has chosen, or that earlier requests had; without it the first bytes
+    /// decide. The permits are held until the end, or go to the idle sockets with the socket.
     pub(super) async fn serve_until_gone(
         self: Rc<Self>,
         io: Socket,
@@ -138,8 +139,8 @@ impl Connections {
                 let timeout = beginning_timeout;
                 let read = self.read_beginning(&mut io, read_ahead, negotiated, timeout, arrival);
                 let Some(read) = Box::pin(read).await else {
-                    // Sends the close_notify of TLS, without which the client sees a truncation. Does
-                    // not wait.
+                    // Sends the close_notify of TLS, without which the client sees a truncation.
+                    // Does not wait.
                     return linger(io, Duration::ZERO).await;
                 };
                 read_ahead = read;
@@ -191,8 +192,8 @@ impl Connections {
         }
     }
 
-    /// Writes an answer; false if the connection is to be closed, since it failed or the client does not
-    /// read.
+    /// Writes an answer; false if the connection is to be closed, since it failed or the client
+    /// does not read.
     async fn write_answer(&self, io: &mut Socket, mut answer: Bytes) -> bool {
         // Most answers are accepted at once, before there is a timer.
         let first = poll_fn(|context| {

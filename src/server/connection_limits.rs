@@ -3,7 +3,8 @@
 //!
 //! The limits are checked when a connection has been accepted, before anything is read from it. The
 //! limits of an address do not apply to trusted proxies, which serve many clients, nor to loopback
-//! addresses, unless `limits.per_address.loopback` is set. Addresses of an IPv6 network count as one.
+//! addresses, unless `limits.per_address.loopback` is set. Addresses of an IPv6 network count as
+//! one.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -72,7 +73,8 @@ impl ConnectionLimiter {
             }
             _ => None,
         };
-        // The rate of the address comes first: connections over it use up nothing of the hub's rate.
+        // The rate of the address comes first: connections over it use up nothing of the hub's
+        // rate.
         if let Some((rates, network)) = counts.by_address.as_ref().zip(network) {
             rates.take(&network, 1).map_err(|why| RejectReason::TooOften { wait: wait(why) })?;
         }

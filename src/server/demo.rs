@@ -1,8 +1,9 @@
 //! `--demo`: publishes events to 20 channels and reads slowly, so that the console has something to
 //! show.
 //!
-//! There are some ten events a second, and a burst of [`BURST_EVENTS`] every ten seconds. The memory
-//! of a demo does not grow: the channels are always the same, and the settings limit their histories.
+//! There are some ten events a second, and a burst of [`BURST_EVENTS`] every ten seconds. The
+//! memory of a demo does not grow: the channels are always the same, and the settings limit their
+//! histories.
 
 use std::{
     pin::{Pin, pin},
@@ -180,8 +181,8 @@ const BURST_EVENTS: u32 = 300;
 /// Most events of one publish.
 const PIECE_EVENTS: usize = 10;
 const BURSTS: &str = "bursts";
-/// Pause of the slow reader, and the bytes that it reads then. A burst has more, so the reader falls
-/// behind; but it reads often enough that its stream is not closed for a write stall.
+/// Pause of the slow reader, and the bytes that it reads then. A burst has more, so the reader
+/// falls behind; but it reads often enough that its stream is not closed for a write stall.
 const SLOW_READ: Duration = Duration::from_secs(5);
 const SLOW_READ_BYTES: usize = 16 * 1024;
 const SYMBOLS: [&str; 6] = ["UAH", "EUR", "USD", "GBP", "JPY", "CHF"];

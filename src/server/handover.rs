@@ -6,8 +6,8 @@
 //! performs every step of its start that does not need the log. If all of them succeed, it confirms
 //! the take-over. It waits until the old process has closed the log, opens the log, and accepts
 //! connections. Meanwhile new connections wait in the kernel's accept queue, which belongs to the
-//! socket, not to a process. If the new process bound sockets of its own instead, connections in the
-//! queues of the old ones would be reset.
+//! socket, not to a process. If the new process bound sockets of its own instead, connections in
+//! the queues of the old ones would be reset.
 //!
 //! The other side is [`Predecessor`](super::predecessor::Predecessor).
 
@@ -57,8 +57,8 @@ impl HandoverSocket {
         Ok(Self(listener))
     }
 
-    /// Passes the listening sockets of `front` to processes that connect, until one of them confirms
-    /// the take-over.
+    /// Passes the listening sockets of `front` to processes that connect, until one of them
+    /// confirms the take-over.
     pub(super) async fn pass_on(self, front: Arc<HttpFront>) -> Successor {
         loop {
             let stream = match self.0.accept().await {
@@ -120,9 +120,9 @@ fn send(stream: &UnixStream, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// The address of the socket in a directory. A Unix address has at most 108 bytes (unix(7)), so for a
-/// long path the directory is opened, and the address is its path in `/proc`. Such an address is valid
-/// while the returned file is open.
+/// The address of the socket in a directory. A Unix address has at most 108 bytes (unix(7)), so for
+/// a long path the directory is opened, and the address is its path in `/proc`. Such an address is
+/// valid while the returned file is open.
 pub(super) fn socket_address(data_dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let path = data_dir.join(SOCKET);
     if path.as_os_str().len() < ADDRESS_BYTES {

@@ -1,9 +1,9 @@
 //! Sockets on which the next request is awaited: those of answered polls, and those of plain
 //! requests that were answered without hyper.
 //!
-//! Thousands of polls may be answered at once. A task for each socket would cost a kilobyte, a timer
-//! and two registrations with the runtime. Here a socket costs an entry with a waker, and its next
-//! request needs a task only if it has to wait.
+//! Thousands of polls may be answered at once. A task for each socket would cost a kilobyte, a
+//! timer and two registrations with the runtime. Here a socket costs an entry with a waker, and its
+//! next request needs a task only if it has to wait.
 
 use std::{
     cell::{Cell, RefCell},
@@ -257,8 +257,8 @@ impl Worker {
     }
 }
 
-/// The time between two sweeps for sockets that have been idle for the keep-alive time. A socket may
-/// be closed that much later.
+/// The time between two sweeps for sockets that have been idle for the keep-alive time. A socket
+/// may be closed that much later.
 fn sweep_pause(keep_alive: Duration) -> Duration {
     (keep_alive / 16).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

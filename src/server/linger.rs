@@ -31,7 +31,7 @@ pub(super) async fn linger(mut io: Socket, wait: Duration) {
 
 /// How long a client may still send after its last answer, before the connection is reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of one read, and the pause after a read of that many: at most four megabytes a second. With
-/// reads of 4 KiB the hub spent a third of its time on them, under a flood of refused bodies.
+/// Bytes of one read, and the pause after a read of that many: at most four megabytes a second.
+/// With reads of 4 KiB the hub spent a third of its time on them, under a flood of refused bodies.
 const LINGER_BYTES: usize = 32 * 1024;
 const LINGER_PAUSE: Duration = Duration::from_millis(8);

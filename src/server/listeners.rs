@@ -1,5 +1,6 @@
-//! Binds the addresses. Every shard has a listener of its own for each address (`SO_REUSEPORT`), and
-//! the kernel spreads the connections over them. Inherited listeners get the same socket options.
+//! Binds the addresses. Every shard has a listener of its own for each address (`SO_REUSEPORT`),
+//! and the kernel spreads the connections over them. Inherited listeners get the same socket
+//! options.
 
 use std::{
     io,
@@ -73,8 +74,8 @@ pub(super) fn bind(
     Ok(Listeners { by_shard, addresses: bound })
 }
 
-/// Assigns the inherited listeners to the addresses. An address with port 0 gets the listeners of one
-/// port, if no other address names that port.
+/// Assigns the inherited listeners to the addresses. An address with port 0 gets the listeners of
+/// one port, if no other address names that port.
 fn share_out<'a>(
     inherited: &'a [TcpListener],
     addresses: &[SocketAddr],
@@ -110,9 +111,9 @@ fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
             || error.raw_os_error() == Some(EAFNOSUPPORT))
 }
 
-/// Fails if another process listens on the address. With `SO_REUSEPORT` a second hub would share the
-/// port of the first unnoticed, so this binds the address once without that option. With port 0 it
-/// only checks that the address exists.
+/// Fails if another process listens on the address. With `SO_REUSEPORT` a second hub would share
+/// the port of the first unnoticed, so this binds the address once without that option. With port 0
+/// it only checks that the address exists.
 fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -149,10 +150,10 @@ fn set_options(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     detect_vanished_clients(socket, limits)
 }
 
-/// Sets the options by which the kernel detects a client that vanished without a FIN. Without them it
-/// would buffer heartbeats and report no error for a quarter of an hour. `TCP_USER_TIMEOUT` limits
-/// how long bytes of a stream stay unacknowledged. On a connection without traffic, such as a waiting
-/// poll, the kernel sends a keep-alive probe each heartbeat interval.
+/// Sets the options by which the kernel detects a client that vanished without a FIN. Without them
+/// it would buffer heartbeats and report no error for a quarter of an hour. `TCP_USER_TIMEOUT`
+/// limits how long bytes of a stream stay unacknowledged. On a connection without traffic, such as
+/// a waiting poll, the kernel sends a keep-alive probe each heartbeat interval.
 fn detect_vanished_clients(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     let heartbeat = Duration::from_secs(limits.heartbeat_s.into());
     // The kernel allows no more for either option.

@@ -1,9 +1,9 @@
 //! Parses plain requests: a GET without a body and without unusual header fields, of which one read
 //! has received the whole and nothing more.
 //!
-//! Most streams and polls begin with a plain request. It is dispatched without hyper, which would be
-//! dropped as soon as the socket is handed off (docs/adr/024-plain-requests.md). hyper parses all
-//! other requests, malformed ones included.
+//! Most streams and polls begin with a plain request. It is dispatched without hyper, which would
+//! be dropped as soon as the socket is handed off (docs/adr/024-plain-requests.md). hyper parses
+//! all other requests, malformed ones included.
 
 use std::mem::MaybeUninit;
 
@@ -14,8 +14,8 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-/// Parses `bytes` as a plain request, with the same result that hyper would have; `None` if they are
-/// anything else.
+/// Parses `bytes` as a plain request, with the same result that hyper would have; `None` if they
+/// are anything else.
 pub(super) fn plain_request(bytes: &Bytes) -> Option<Request<Body>> {
     // A cheap check, at which most requests that are not plain fail.
     if !bytes.starts_with(b"GET /") || !bytes.ends_with(b"\r\n\r\n") {

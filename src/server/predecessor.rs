@@ -28,11 +28,11 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Receives the listening sockets of the hub that runs on a data directory; `None` if no hub does.
-    /// The hub continues to serve until [`confirm`](Self::confirm).
+    /// Receives the listening sockets of the hub that runs on a data directory; `None` if no hub
+    /// does. The hub continues to serve until [`confirm`](Self::confirm).
     ///
-    /// A hub that is starting, draining, or being taken over by another process has the log but passes
-    /// no sockets. This waits for the end of such a hub, for a bounded time.
+    /// A hub that is starting, draining, or being taken over by another process has the log but
+    /// passes no sockets. This waits for the end of such a hub, for a bounded time.
     pub(super) async fn find(data_dir: &Path) -> io::Result<Option<Self>> {
         let deadline = Instant::now() + DRAIN_TIME_MAX;
         let mut is_waiting = false;
@@ -73,8 +73,8 @@ impl Predecessor {
         }
     }
 
-    /// Confirms the take-over: the old hub stops accepting and closes its log, for which this waits a
-    /// bounded time. If the old process ends instead, its log is free as well.
+    /// Confirms the take-over: the old hub stops accepting and closes its log, for which this waits
+    /// a bounded time. If the old process ends instead, its log is free as well.
     pub(super) async fn confirm(mut self) -> io::Result<()> {
         let named = |error: io::Error| failed(&self.data_dir, &error);
         self.stream.write_all(&[ALL_SENT]).await.map_err(named)?;

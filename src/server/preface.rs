@@ -8,8 +8,8 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol of a client whose first bytes these are, if ALPN has not chosen one; `None` while
-    /// there are too few bytes to decide.
+    /// The protocol of a client whose first bytes these are, if ALPN has not chosen one; `None`
+    /// while there are too few bytes to decide.
     pub(super) fn of_first_bytes(bytes: &[u8]) -> Option<Self> {
         let compared = bytes.len().min(PREFACE.len());
         if bytes[..compared] != PREFACE[..compared] {
@@ -21,8 +21,8 @@ impl Protocol {
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The answer to a rejected HTTP/2 client: SETTINGS, and a GOAWAY whose last stream identifier is 0,
-/// after which the client may repeat all its requests (section 6.8).
+/// The answer to a rejected HTTP/2 client: SETTINGS, and a GOAWAY whose last stream identifier is
+/// 0, after which the client may repeat all its requests (section 6.8).
 pub(super) const GOAWAY_REJECTION: &[u8] =
     b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 

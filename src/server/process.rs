@@ -1,8 +1,8 @@
 //! Settings of the process itself: the limit of open files, and huge pages.
 
-/// Prepares this process for many connections: raises the soft limit of open files to the hard limit,
-/// and turns transparent huge pages off (docs/adr/007-allocator.md). If the kernel refuses, that is
-/// logged, and the hub has fewer connections or needs more memory.
+/// Prepares this process for many connections: raises the soft limit of open files to the hard
+/// limit, and turns transparent huge pages off (docs/adr/007-allocator.md). If the kernel refuses,
+/// that is logged, and the hub has fewer connections or needs more memory.
 pub fn prepare() {
     #[cfg(target_os = "linux")]
     {

@@ -84,8 +84,8 @@ impl Rejections {
     }
 
     /// Rejects a connection over a limit of its address, or over the hub's rate of new connections.
-    /// It is answered if few rejections are under way. Otherwise it is closed at once, so that other
-    /// connections do not wait for it.
+    /// It is answered if few rejections are under way. Otherwise it is closed at once, so that
+    /// other connections do not wait for it.
     pub(super) fn reject_over_limit(&self, io: Tcp, why: RejectReason) {
         let peer = io.addrs().peer.ip();
         self.0.budget.metrics().sockets_refused.count(why.as_str());

@@ -1,8 +1,9 @@
 //! Reloads: reads the settings of a running hub again, and applies those that a running hub can
 //! change.
 //!
-//! Everything that a start would check is checked before anything is applied, so a reload is applied
-//! as a whole or not at all. Open streams and requests under way keep the settings of their start.
+//! Everything that a start would check is checked before anything is applied, so a reload is
+//! applied as a whole or not at all. Open streams and requests under way keep the settings of their
+//! start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -158,8 +159,8 @@ impl Reloader {
     }
 }
 
-/// Reads and checks settings and files; blocks. `jwks` are the keys that were fetched from the URL of
-/// the running settings.
+/// Reads and checks settings and files; blocks. `jwks` are the keys that were fetched from the URL
+/// of the running settings.
 fn prepare(
     running: &Effective,
     certificate: Option<&Reloading>,

@@ -177,7 +177,8 @@ pub(super) async fn run_until(
         window = window.min(HANDOVER_WINDOW);
     }
     let draining = async {
-        // Logged when the drain has begun: from then on a hub without a durable log refuses publishes.
+        // Logged when the drain has begun: from then on a hub without a durable log refuses
+        // publishes.
         hub.draining().await;
         tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
     };
@@ -204,8 +205,8 @@ pub(super) async fn run_until(
     Ok(())
 }
 
-/// Waits for the delay before a drain. A reload meanwhile may change the delay, and with it the time
-/// that the stop takes.
+/// Waits for the delay before a drain. A reload meanwhile may change the delay, and with it the
+/// time that the stop takes.
 async fn drain_delay(settings: &mut watch::Receiver<Settings>) {
     let begun = Instant::now();
     loop {
@@ -255,8 +256,8 @@ async fn successor(handover_tasks: &mut JoinSet<Successor>) -> Successor {
     }
 }
 
-/// Waits for `closing`, which closes the log or stops all actors. Another signal cuts it short, which
-/// is a failure.
+/// Waits for `closing`, which closes the log or stops all actors. Another signal cuts it short,
+/// which is a failure.
 async fn wait_for_close(
     hub: &Hub,
     closing: impl Future<Output = ()>,

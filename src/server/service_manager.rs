@@ -20,8 +20,8 @@ pub(super) fn ready(addresses: &[SocketAddr]) {
     report(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
-/// Reports that a reload of the settings has begun; [`reloaded`] must follow. A hub that is stopping
-/// reports no reload, since it would seem to be ready again.
+/// Reports that a reload of the settings has begun; [`reloaded`] must follow. A hub that is
+/// stopping reports no reload, since it would seem to be ready again.
 pub(super) fn reloading() {
     if !IS_STOPPING.load(Ordering::Relaxed) {
         report("RELOADING=1");
@@ -40,8 +40,8 @@ pub(super) fn reloaded(is_applied: bool) {
     }
 }
 
-/// Reports that the hub is stopping, which takes at most `time`: the service manager waits that long,
-/// even if its own timeout is shorter.
+/// Reports that the hub is stopping, which takes at most `time`: the service manager waits that
+/// long, even if its own timeout is shorter.
 pub(super) fn stopping(time: Duration) {
     IS_STOPPING.store(true, Ordering::Relaxed);
     report(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));

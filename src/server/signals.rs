@@ -1,5 +1,5 @@
-//! The signals of a hub process. SIGTERM and SIGINT end it. SIGUSR2 switches debug logging on and off,
-//! and SIGUSR1 does nothing. SIGHUP reloads the settings, which
+//! The signals of a hub process. SIGTERM and SIGINT end it. SIGUSR2 switches debug logging on and
+//! off, and SIGUSR1 does nothing. SIGHUP reloads the settings, which
 //! [`Reloader`](super::reload::Reloader) does.
 
 use std::io;
@@ -13,8 +13,8 @@ use crate::telemetry;
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// SIGUSR1, which tools that rotate logs send, and SIGUSR2. A process that does not handle them is
-    /// ended by them.
+    /// SIGUSR1, which tools that rotate logs send, and SIGUSR2. A process that does not handle them
+    /// is ended by them.
     user: [Signal; 2],
 }
 

@@ -32,8 +32,8 @@ pub(super) struct SocketSplit {
 
 impl SocketSplit {
     /// Splits the file limit `files_max` into sockets for requests and for streams. `files_in_use`
-    /// descriptors are open already, or needed by shards, rejections and the log. `requests_max` and
-    /// `connections_max` are the limits of the settings, which are lowered if they do not fit.
+    /// descriptors are open already, or needed by shards, rejections and the log. `requests_max`
+    /// and `connections_max` are the limits of the settings, which are lowered if they do not fit.
     pub(super) fn of(
         files_max: Option<u64>,
         files_in_use: usize,

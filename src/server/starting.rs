@@ -36,8 +36,8 @@ pub(super) struct Started {
     pub(super) hub: Hub,
 }
 
-/// Starts a hub with `settings`. If this is cancelled, a predecessor continues to run, unless it has
-/// begun to close its log.
+/// Starts a hub with `settings`. If this is cancelled, a predecessor continues to run, unless it
+/// has begun to close its log.
 pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     let shards = match settings.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,6 +1,6 @@
-//! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. If a proxy is missing
-//! there, the limits count all of its clients as one address, or do not count them if the proxy is on
-//! this machine. This warning is the only sign of that.
+//! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. If a proxy is
+//! missing there, the limits count all of its clients as one address, or do not count them if the
+//! proxy is on this machine. This warning is the only sign of that.
 
 use std::{
     net::IpAddr,

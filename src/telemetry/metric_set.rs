@@ -1,4 +1,5 @@
-//! Defines a struct of metrics by a table, so that the name and the help of a metric stand in one row.
+//! Defines a struct of metrics by a table, so that the name and the help of a metric stand in one
+//! row.
 //!
 //! A row has the field, its type, its first value if that is not the default, and the help, which
 //! documents the field too. A metric has the name of its field, unless the row gives another with

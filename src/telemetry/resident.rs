@@ -11,9 +11,9 @@ pub(super) fn virtual_bytes() -> Option<u64> {
     memory_bytes("VmSize:")
 }
 
-/// A field of `/proc/self/status` (proc_pid_status(5)), a file of the kernel's, which does not block.
-/// `/proc/self/statm` counts in pages, and asking for their size by the auxiliary vector ends a
-/// process under valgrind.
+/// A field of `/proc/self/status` (proc_pid_status(5)), a file of the kernel's, which does not
+/// block. `/proc/self/statm` counts in pages, and asking for their size by the auxiliary vector
+/// ends a process under valgrind.
 fn memory_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;

@@ -27,9 +27,9 @@ pub(crate) enum HubKind {
     Tls,
 }
 
-/// Limits per address count programs of this machine too. The attackers have one address, each of the
-/// honest another, which connects once and may publish 100 events a second. Limits are low enough for
-/// the attackers to come past them in their time.
+/// Limits per address count programs of this machine too. The attackers have one address, each of
+/// the honest another, which connects once and may publish 100 events a second. Limits are low
+/// enough for the attackers to come past them in their time.
 const SOCKETS_PER_ADDRESS: &[(&str, &str)] =
     &[("limits.per_address.loopback", "true"), ("limits.per_address.requests_max", "50")];
 const CONNECTS_PER_ADDRESS: &[(&str, &str)] = &[
@@ -162,8 +162,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("HTTP/2 compression bombs", http2::compression_bomb, ["bombs"]),
 ];
 
-/// For every check: one against each kind of limit, and all that look for what must not be found. Those that
-/// go on sending after they are rejected are slowed down, so they see no answer in two seconds.
+/// For every check: one against each kind of limit, and all that look for what must not be found.
+/// Those that go on sending after they are rejected are slowed down, so they see no answer in two
+/// seconds.
 pub(crate) const ONE_OF_EACH_KIND: &[&str] = &[
     "slow heads",
     "heads of many fields",

@@ -126,8 +126,8 @@ pub(crate) async fn empty_frames(target: Target) {
     target.by_many(16, act).await;
 }
 
-/// A head that is small as it is sent and large as it is read: one long field, put into the table and
-/// named thousands of times.
+/// A head that is small as it is sent and large as it is read: one long field, put into the table
+/// and named thousands of times.
 pub(crate) async fn compression_bomb(target: Target) {
     let act = |target: Target, _| async move {
         let mut wire = open(&target, &[]).await?;

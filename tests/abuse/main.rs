@@ -1,8 +1,9 @@
-//! The real binary under attack, while honest subscribers receive events: they lose nothing, in order,
-//! and wait not much longer than before.
+//! The real binary under attack, while honest subscribers receive events: they lose nothing, in
+//! order, and wait not much longer than before.
 //!
-//! `tests/abuse/run` starts it, with an optimised build. Every attack has a hub of its own and is bounded
-//! in connections, bytes and time; it prints what the attackers got and what the honest saw.
+//! `tests/abuse/run` starts it, with an optimised build. Every attack has a hub of its own and is
+//! bounded in connections, bytes and time; it prints what the attackers got and what the honest
+//! saw.
 
 mod attacks;
 mod bodies;
@@ -38,15 +39,17 @@ const SUBSCRIBERS: usize = 1_000;
 const TLS_SUBSCRIBERS: u64 = 100;
 const EVENTS_PER_S: f64 = 100.0;
 
-/// What an honest subscriber may wait at the 99th percentile: so many times what it waits while it is calm.
+/// What an honest subscriber may wait at the 99th percentile: so many times what it waits while it
+/// is calm.
 const TIMES: u32 = 3;
 
-/// How attacks are run and judged. In every mode nothing may be lost, no attacker may find what it must
-/// not, and each attack must come about.
+/// How attacks are run and judged. In every mode nothing may be lost, no attacker may find what it
+/// must not, and each attack must come about.
 struct Mode {
     /// How long an attack lasts.
     attack: Duration,
-    /// How long it is calm before the first attack on a kind of hub; none where latency is not judged.
+    /// How long it is calm before the first attack on a kind of hub; none where latency is not
+    /// judged.
     calm: Option<Duration>,
     /// An honest subscriber may always wait so long.
     always_good: Duration,

@@ -21,8 +21,8 @@ pub(crate) async fn patterns(target: Target) {
     target.by_many(100, act).await;
 }
 
-/// Polls from the earliest event by a hundred patterns each, which all but fit what was published to
-/// names of very many segments.
+/// Polls from the earliest event by a hundred patterns each, which all but fit what was published
+/// to names of very many segments.
 pub(crate) async fn resumes_by_patterns(target: Target) {
     let act = |target: Target, number: usize| async move {
         let mut wire = target.connect().await?;

@@ -43,10 +43,10 @@ pub(crate) struct Seen {
 pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Target {
-    /// Runs an attack for a time on this thread, which `gives_way` at once to all that want the processor.
-    /// Attackers are on machines of their own: what is looked at is what the hub does about them, not
-    /// who gets the processor; where latency is not judged they run like all others. Gives what they saw, and
-    /// what they had of the processors.
+    /// Runs an attack for a time on this thread, which `gives_way` at once to all that want the
+    /// processor. Attackers are on machines of their own: what is looked at is what the hub does
+    /// about them, not who gets the processor; where latency is not judged they run like all
+    /// others. Gives what they saw, and what they had of the processors.
     pub(crate) fn suffer(
         address: SocketAddr,
         time: Duration,
@@ -132,8 +132,8 @@ impl Target {
         self.connect_from(self.one_address(), None).await
     }
 
-    /// Another with each hub: thousands of ports that an earlier attack has left are looked through for
-    /// each new one at the same address, which took all the time that an attack has.
+    /// Another with each hub: thousands of ports that an earlier attack has left are looked through
+    /// for each new one at the same address, which took all the time that an attack has.
     fn one_address(&self) -> Ipv4Addr {
         let [high, low] = self.address.port().to_be_bytes();
         Ipv4Addr::new(127, 7, high, low)
@@ -197,8 +197,8 @@ impl Wire {
         self.io.write_all(bytes.as_ref()).await
     }
 
-    /// The status of the next answer whose length is said; its body is passed over. An attacker waits
-    /// for it no longer than is decent.
+    /// The status of the next answer whose length is said; its body is passed over. An attacker
+    /// waits for it no longer than is decent.
     pub(crate) async fn status(&mut self) -> io::Result<u16> {
         timeout(PATIENCE, self.answer()).await.map_err(|_| io::ErrorKind::TimedOut)?
     }

@@ -1,5 +1,5 @@
-//! Looking after a running hub: `status`, `channels`, `connections`, `top`, `close`, `disconnect` and
-//! `health`, in pipes and on a terminal.
+//! Looking after a running hub: `status`, `channels`, `connections`, `top`, `close`, `disconnect`
+//! and `health`, in pipes and on a terminal.
 
 use std::{
     net::TcpListener,

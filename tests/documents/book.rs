@@ -1,5 +1,5 @@
-//! The documentation as a site: docs/SUMMARY.md has every page once, in order, and each page begins with what
-//! its reader can do after it. `tests/site/run` builds the site.
+//! The documentation as a site: docs/SUMMARY.md has every page once, in order, and each page begins
+//! with what its reader can do after it. `tests/site/run` builds the site.
 use std::{
     collections::BTreeSet,
     fs,

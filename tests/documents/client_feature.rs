@@ -1,8 +1,9 @@
-//! The client by itself: its dependencies hold nothing of the server's (`tests/run` compiles it), and docs/clients.md
-//! shows the program that the examples have.
+//! The client by itself: its dependencies hold nothing of the server's (`tests/run` compiles it),
+//! and docs/clients.md shows the program that the examples have.
 use std::{collections::BTreeSet, process::Command};
 
-/// Packages that only the server needs: its settings, command line, routes, actors, tables, tokens, metrics, logs.
+/// Packages that only the server needs: its settings, command line, routes, actors, tables, tokens,
+/// metrics, logs.
 const SERVER_ONLY: [&str; 30] = [
     "arc-swap",
     "axum",

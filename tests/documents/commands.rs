@@ -1,5 +1,6 @@
-//! The commands of the pages that no other test runs: each block is run here as it stands, or is listed with what
-//! runs it or why nothing does. Flags that a page names with a command are ones of that command.
+//! The commands of the pages that no other test runs: each block is run here as it stands, or is
+//! listed with what runs it or why nothing does. Flags that a page names with a command are ones of
+//! that command.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,8 @@ use crate::api_docs::path_with_the_binary;
 
 /// What becomes of a block of commands.
 enum Runs {
-    /// They are run here, in a directory with what `prepare` has made. These parts of them stand for others.
+    /// They are run here, in a directory with what `prepare` has made. These parts of them stand
+    /// for others.
     Here(fn(&Path), &'static [(&'static str, &'static str)]),
     /// This test or script runs them, and has this word for it.
     By(&'static str, &'static str),
@@ -35,8 +37,8 @@ const PAGES: [(&str, &str); 7] = [
     ("docs/examples/ticker.md", "tests/ticker"),
 ];
 
-/// All other blocks, by their page and how they begin; or by their page and its section, `## Title`, with all blocks of it
-/// that no entry before has.
+/// All other blocks, by their page and how they begin; or by their page and its section,
+/// `## Title`, with all blocks of it that no entry before has.
 const BLOCKS: &[(&str, &str, Runs)] = &[
     ("README.md", "cargo run --release", By("tests/run", "cargo build")),
     ("README.md", "$ ", By("tests/documents/readme.rs", "README.md")),
@@ -139,8 +141,8 @@ impl Block {
         if output.is_empty() { command.clone() } else { format!("$ {command}") }
     }
 
-    /// Runs the commands one after the other. A command that is a hub goes on beside those after it, on a port of
-    /// its own.
+    /// Runs the commands one after the other. A command that is a hub goes on beside those after
+    /// it, on a port of its own.
     fn run(&self, directory: &Path, replaced: &[(&str, &str)]) {
         let mut hub: Option<Hub> = hub_of(directory);
         // curl by itself succeeds with any status: here an error status is an error.
@@ -370,7 +372,8 @@ fn hub_with_tls(directory: &Path) {
         .unwrap();
 }
 
-/// The hub that a block needs which starts none itself, if its directory has settings of TLS for it.
+/// The hub that a block needs which starts none itself, if its directory has settings of TLS for
+/// it.
 fn hub_of(directory: &Path) -> Option<Hub> {
     if !directory.join("cert.pem").exists() {
         return None;

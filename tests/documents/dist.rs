@@ -1,5 +1,5 @@
-//! The files of dist/ against the code and against each other: settings and flags exist, paths and versions agree, and
-//! what waits for the hub's end waits long enough.
+//! The files of dist/ against the code and against each other: settings and flags exist, paths and
+//! versions agree, and what waits for the hub's end waits long enough.
 
 use std::{
     ffi::OsString,

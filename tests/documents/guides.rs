@@ -1,5 +1,5 @@
-//! Every command of the guides, run as it stands there against a hub of its own, with the output that is
-//! shown.
+//! Every command of the guides, run as it stands there against a hub of its own, with the output
+//! that is shown.
 use std::{process::Command, time::Duration};
 
 use visnyk_loadtest::HubCommand;
@@ -27,8 +27,8 @@ async fn the_guides_do_what_they_say() {
     }
 }
 
-/// Runs a page's commands. Those that set a variable or a directory set it for all after them; an exported secret is the
-/// hub's too.
+/// Runs a page's commands. Those that set a variable or a directory set it for all after them; an
+/// exported secret is the hub's too.
 async fn run(page: &str, commands: Vec<Shown>) {
     let program = env!("CARGO_BIN_EXE_visnyk");
     let exported = commands.iter().find_map(|shown| {

@@ -153,8 +153,8 @@ fn target(path: &Path, import: &[String]) -> Option<String> {
                 modules.pop();
             }
             let ups = import.iter().take_while(|part| *part == "super").count();
-            // In a `mod tests`, the first `super` is the file itself; here it counts as one more step
-            // up, so that a layer is left too early rather than too late.
+            // In a `mod tests`, the first `super` is the file itself; here it counts as one more
+            // step up, so that a layer is left too early rather than too late.
             match modules.len().checked_sub(ups) {
                 Some(0) => import.get(ups).cloned(),
                 _ => None,

@@ -1,5 +1,5 @@
-//! What the documents and the layers of the code say, held against the code: every command of a page runs, every
-//! setting has its row, every import points downwards.
+//! What the documents and the layers of the code say, held against the code: every command of a
+//! page runs, every setting has its row, every import points downwards.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod api_docs;

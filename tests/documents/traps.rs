@@ -50,7 +50,8 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The functions behind `#[test]` and its like, and the promises of a suite that runs on several storages.
+/// The functions behind `#[test]` and its like, and the promises of a suite that runs on several
+/// storages.
 fn tests_of(code: &str, found: &mut BTreeSet<String>) {
     let mut is_test = false;
     for line in code.lines().map(str::trim) {

@@ -1,5 +1,5 @@
-//! The words of code and documents: none of the old names, and none of the phrases that hide who does what.
-//! docs/architecture.md has the words to use.
+//! The words of code and documents: none of the old names, and none of the phrases that hide who
+//! does what. docs/architecture.md has the words to use.
 
 use std::{
     collections::HashSet,

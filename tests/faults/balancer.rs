@@ -9,7 +9,8 @@ use crate::process::{ProxyProcess, documented};
 pub(crate) struct Balancer(ProxyProcess);
 
 impl Balancer {
-    /// Starts one in front of these hubs. By default it would leave out one that was away for ten seconds.
+    /// Starts one in front of these hubs. By default it would leave out one that was away for ten
+    /// seconds.
     pub(crate) async fn start(hubs: &[String]) -> Self {
         let servers: String =
             hubs.iter().map(|hub| format!("server {hub} fail_timeout=1s;\n")).collect();

@@ -1,6 +1,6 @@
-//! What hubs that share a log in Redis cost, and how soon events arrive: two edges and one ingest on one machine; and what
-//! each further edge costs.
-//! `tests/faults/run --bars` starts it, with an optimised hub.
+//! What hubs that share a log in Redis cost, and how soon events arrive: two edges and one ingest
+//! on one machine; and what each further edge costs. `tests/faults/run --bars` starts it, with an
+//! optimised hub.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 use visnyk_loadtest::{Hub, HubCommand, Publisher, RedisServer, SseClient, SseRequest};
 
-/// 1,000 events a second over 200 channels of 10 subscribers each. Everything arrives; with `VISNYK_FAULTS_STRICT`, on a
-/// machine that does nothing else, 99 of 100 within 25 ms.
+/// 1,000 events a second over 200 channels of 10 subscribers each. Everything arrives; with
+/// `VISNYK_FAULTS_STRICT`, on a machine that does nothing else, 99 of 100 within 25 ms.
 #[test]
 #[ignore = "tests/faults/run --bars starts it"]
 fn events_over_many_channels() {
@@ -38,8 +38,8 @@ fn events_over_many_channels() {
     });
 }
 
-/// 20,000 events a second in batches of 100, and one follower of `**` at each edge. Nothing is lost or repeated; with
-/// `VISNYK_FAULTS_STRICT` the rate is kept, too.
+/// 20,000 events a second in batches of 100, and one follower of `**` at each edge. Nothing is lost
+/// or repeated; with `VISNYK_FAULTS_STRICT` the rate is kept, too.
 #[test]
 #[ignore = "tests/faults/run --bars starts it"]
 fn batches_with_a_follower_of_everything_at_each_edge() {
@@ -73,7 +73,8 @@ fn batches_with_a_follower_of_everything_at_each_edge() {
     });
 }
 
-/// What each further hub costs Redis: one edge, then nine, each with a follower of all channels, at 5,000 events a second.
+/// What each further hub costs Redis: one edge, then nine, each with a follower of all channels, at
+/// 5,000 events a second.
 #[test]
 #[ignore = "tests/faults/run --bars starts it"]
 fn what_each_edge_costs() {
@@ -106,8 +107,8 @@ fn what_each_edge_costs() {
     });
 }
 
-/// A follower of all channels, which counts what it receives and parses next to nothing: on a thread of its own, over
-/// HTTP/1.0, whose answers have no chunks.
+/// A follower of all channels, which counts what it receives and parses next to nothing: on a
+/// thread of its own, over HTTP/1.0, whose answers have no chunks.
 struct Follower {
     counted: Arc<Mutex<Counted>>,
 }
@@ -188,7 +189,8 @@ fn number(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit.wrapping_sub(b'0')))
 }
 
-/// Publishes so many batches of 100 events a second by 8 publishers; how many events there were, and how long it took.
+/// Publishes so many batches of 100 events a second by 8 publishers; how many events there were,
+/// and how long it took.
 async fn publish_batches(ingest: &Hub, began: Instant, batches_per_s: u64) -> (u64, Duration) {
     const PUBLISHERS: u64 = 8;
     const BATCH: usize = 100;

@@ -62,7 +62,8 @@ pub(crate) struct Bed {
     pub(crate) replica_link: Option<Proxy>,
     balancer: Option<Balancer>,
     pub(crate) recorder: Recorder,
-    /// What was acknowledged before this time is not lost by the fault, in microseconds since the begin of the run.
+    /// What was acknowledged before this time is not lost by the fault, in microseconds since the
+    /// begin of the run.
     pub(crate) kept_us: u64,
     /// Behind the hub, which has files open there.
     pub(crate) fragile: Option<FragileDisk>,
@@ -251,8 +252,8 @@ impl Node {
         (directory, data_dir): (&Path, &Path),
         seed: u64,
     ) -> Self {
-        // An address of its own: a client that tries to reach a hub which is away could get its port, and be
-        // connected to itself.
+        // An address of its own: a client that tries to reach a hub which is away could get its
+        // port, and be connected to itself.
         let part = || fastrand::u8(1..255);
         let listen = format!("127.{}.{}.{}:0", part(), part(), part());
         let program = Version::Present.program().expect("the hub under test");
@@ -324,7 +325,8 @@ impl Node {
         (answer.status() == 200).then(|| answer.body.lines().find_map(value).unwrap_or_default())
     }
 
-    /// Whether it has something to send to a client that comes with this position, and says that events are missing.
+    /// Whether it has something to send to a client that comes with this position, and says that
+    /// events are missing.
     pub(crate) async fn gap_reason(&self, from: &str) -> Option<String> {
         let hub = self.hub.as_ref()?;
         let target = "/v1/poll?channel=**&timeout=0&limit=1";

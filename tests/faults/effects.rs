@@ -53,7 +53,8 @@ impl Mechanism {
         )
     }
 
-    /// Whether hubs have to take publishes soon after it is mended, since Redis is there again then.
+    /// Whether hubs have to take publishes soon after it is mended, since Redis is there again
+    /// then.
     pub(crate) fn comes_back(self) -> bool {
         self.disconnects()
             || matches!(
@@ -79,7 +80,8 @@ impl Mechanism {
             && !matches!(self, Self::FailedOver | Self::ClusterMasterKilled | Self::SplitBrain)
     }
 
-    /// Notes what the fault has to show; how often each hub that has to lose its connection has lost it so far.
+    /// Notes what the fault has to show; how often each hub that has to lose its connection has
+    /// lost it so far.
     pub(crate) async fn expect_effects(self, bed: &Bed, moment: Moment) -> Vec<(usize, f64)> {
         for effect in self.effects() {
             bed.recorder.note(Record::Expected { effect });

@@ -1,5 +1,5 @@
-//! Hubs, their engine, their disks and their connections are broken on purpose, while publishers and subscribers
-//! note what they observe; a checker holds that against one log.
+//! Hubs, their engine, their disks and their connections are broken on purpose, while publishers
+//! and subscribers note what they observe; a checker holds that against one log.
 #![allow(clippy::unwrap_used)]
 // What it breaks things with is Linux's: strace, libfaketime, FUSE.
 #![cfg(target_os = "linux")]

@@ -1,4 +1,5 @@
-//! Faults of the master: a replica takes over, two masters are there at the same time, a slot moves.
+//! Faults of the master: a replica takes over, two masters are there at the same time, a slot
+//! moves.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ impl Mechanism {
         }
     }
 
-    /// Publishing begins once the former master refuses: what it had taken in the second before could be lost.
+    /// Publishing begins once the former master refuses: what it had taken in the second before
+    /// could be lost.
     pub(crate) async fn split_and_refuse(bed: &mut Bed, traffic: &Traffic) {
         let received = bed.command(&["WAIT", "1", "5000"]);
         assert!(received.starts_with(":1"), "{received}");

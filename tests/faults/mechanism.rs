@@ -29,21 +29,25 @@ pub(crate) enum Mechanism {
     HubRestarted,
     /// SIGSTOP of the first hub, until the log has removed events that it has not read.
     HubLeftBehind,
-    /// SIGKILL of the first hub; it is started again when the log has removed events that its clients had not had.
+    /// SIGKILL of the first hub; it is started again when the log has removed events that its
+    /// clients had not had.
     HubAway,
     /// SIGKILL of the first hub, behind an nginx.
     HubKilledBehindNginx,
     /// One hub after the other is restarted, behind an nginx.
     RollingRestart,
-    /// One hub after the other is replaced by one of another version, there and back (`tests/faults/versions`).
+    /// One hub after the other is replaced by one of another version, there and back
+    /// (`tests/faults/versions`).
     RollingUpgrade,
-    /// One hub is replaced by one of a later version, whose entries the other one cannot read; then that one, too.
+    /// One hub is replaced by one of a later version, whose entries the other one cannot read; then
+    /// that one, too.
     FormatRaised,
     /// Another process takes over sockets and log.
     HubTakenOver,
     /// A system call of the log fails (`strace`), which ends the hub; it is started again.
     HubFailed,
-    /// The power of the hub's disk is cut in the midst of one of its next calls, which takes what is not fsynced (FUSE).
+    /// The power of the hub's disk is cut in the midst of one of its next calls, which takes what
+    /// is not fsynced (FUSE).
     PowerCut,
     /// SIGKILL of Redis, which keeps its append-only file.
     RedisKilled,
@@ -61,9 +65,11 @@ pub(crate) enum Mechanism {
     RedisOlderEpoch,
     /// An older copy, while no hub runs that could notice.
     RedisOlderCold,
-    /// An older copy, and once more while hubs load the first one and their clients wait to read it.
+    /// An older copy, and once more while hubs load the first one and their clients wait to read
+    /// it.
     RedisOlderTwice,
-    /// `FLUSHALL`, and once more; the second time the hub that begins the epoch has a clock that is behind.
+    /// `FLUSHALL`, and once more; the second time the hub that begins the epoch has a clock that is
+    /// behind.
     RedisEmptiedTwice,
     /// It is killed, and a replica that was connected takes over.
     FailedOver,
@@ -71,7 +77,8 @@ pub(crate) enum Mechanism {
     FailedOverLagging,
     /// The master and its replica change roles in agreement (`FAILOVER`); connections stay.
     MasterDemoted,
-    /// The replica of a cluster takes over in agreement with the master (`CLUSTER FAILOVER`), and later that one again.
+    /// The replica of a cluster takes over in agreement with the master (`CLUSTER FAILOVER`), and
+    /// later that one again.
     ClusterFailedOver,
     /// The master of the log in a cluster is killed.
     ClusterMasterKilled,
@@ -105,13 +112,15 @@ pub(crate) enum Mechanism {
     HubApartEmptied,
     /// As above, and an older copy meanwhile.
     HubApartOlder,
-    /// The first hub does not reach Redis for 3.5 s behind a restart of Redis, through which it alone has run: the other one
-    /// is killed, starts with Redis, and has to wait for the first one to vouch for the log.
+    /// The first hub does not reach Redis for 3.5 s behind a restart of Redis, through which it
+    /// alone has run: the other one is killed, starts with Redis, and has to wait for the first one
+    /// to vouch for the log.
     HubApartRestarted,
     /// A replica takes over, and the first hub stays with the former master for some time.
     SplitBrain,
-    /// The master and one hub are cut off from the replica and the other hub. The master refuses writes (`min-replicas-to-write`),
-    /// then the replica takes over, and later the first hub finds it.
+    /// The master and one hub are cut off from the replica and the other hub. The master refuses
+    /// writes (`min-replicas-to-write`), then the replica takes over, and later the first hub finds
+    /// it.
     SplitBrainRefused,
     /// Connections of clients are reset, five times.
     ClientsCut,
@@ -514,8 +523,8 @@ impl Mechanism {
         traffic.has_first_hub_restarted = true;
     }
 
-    /// The second time, clients of the first gap wait for permission to read what there is, and loading takes
-    /// seconds.
+    /// The second time, clients of the first gap wait for permission to read what there is, and
+    /// loading takes seconds.
     async fn put_back_twice(self, bed: &mut Bed, traffic: &Traffic) {
         let gaps = traffic.gaps();
         bed.front_flow(Direction::ToClient, Flow::Drip(20_000));
@@ -595,7 +604,8 @@ fn expect_code(bed: &Bed, code: Option<i32>, wanted: Option<i32>) {
     }
 }
 
-/// Beside those of every scenario. A hub takes 20 ms for each stream on a shard, if the window allows for that.
+/// Beside those of every scenario. A hub takes 20 ms for each stream on a shard, if the window
+/// allows for that.
 const STREAMS: usize = 200;
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_millis(1_500);

@@ -98,7 +98,8 @@ impl Moment {
     }
 }
 
-/// Begins the drain of the first hub; false if it has ended before it answered that it is not ready.
+/// Begins the drain of the first hub; false if it has ended before it answered that it is not
+/// ready.
 async fn drains(bed: &Bed) -> bool {
     bed.hubs[0].signal(Signal::TERM);
     let deadline = Instant::now() + PATIENCE;

@@ -1,5 +1,5 @@
-//! A TCP proxy of our own, which delays, drips, holds back and cuts what goes through it, per direction. What it
-//! passes on it passes on byte by byte.
+//! A TCP proxy of our own, which delays, drips, holds back and cuts what goes through it, per
+//! direction. What it passes on it passes on byte by byte.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

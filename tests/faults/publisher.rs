@@ -1,4 +1,5 @@
-//! Publishers: every second one repeats what it got no answer to, under an idempotency key, at any hub.
+//! Publishers: every second one repeats what it got no answer to, under an idempotency key, at any
+//! hub.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -18,22 +18,24 @@ pub(crate) struct Line {
     pub(crate) record: Record,
 }
 
-/// What happened. Positions are as the hub wrote them; the data of an event begins with its channel and a space,
-/// and no two events of a run have the same data.
+/// What happened. Positions are as the hub wrote them; the data of an event begins with its channel
+/// and a space, and no two events of a run have the same data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Record {
-    /// The first line: what was run. Retention has removed nothing if `keeps_all`, and else leaves `kept_min` events
-    /// at least.
+    /// The first line: what was run. Retention has removed nothing if `keeps_all`, and else leaves
+    /// `kept_min` events at least.
     Scenario { name: String, seed: u64, keeps_all: bool, kept_min: usize },
     /// A step of the fault.
     Fault { what: String },
-    /// Until now the engine may have lost what it had acknowledged since `since_us`, and each such time is one new epoch
-    /// at most; exactly one if it `must` be noticed. What was acknowledged before is kept.
+    /// Until now the engine may have lost what it had acknowledged since `since_us`, and each such
+    /// time is one new epoch at most; exactly one if it `must` be noticed. What was acknowledged
+    /// before is kept.
     Loss { what: String, since_us: u64, must: bool },
     /// The fault has to show this, or it was none.
     Expected { effect: Effect },
-    /// A publish got an answer of this hub that is not 201; behind a balancer that is the first one.
+    /// A publish got an answer of this hub that is not 201; behind a balancer that is the first
+    /// one.
     Refusal { hub: usize, status: u16 },
     /// A hub took a publish so long after the fault was mended.
     Recovered { hub: usize, ms: u64, ms_max: u64 },
@@ -41,8 +43,8 @@ pub(crate) enum Record {
     Call { publish: u64, events: Vec<String> },
     /// Its last answer, or the lack of one.
     Answer { publish: u64, outcome: Outcome },
-    /// A subscriber is there, and starts behind this position, which is that of the oldest event if it has asked
-    /// for that.
+    /// A subscriber is there, and starts behind this position, which is that of the oldest event if
+    /// it has asked for that.
     Subscriber { who: u64, channels: Vec<String>, start: String, is_earliest: bool },
     /// It connects, by this transport, to this hub.
     Connect { who: u64, by: String, hub: usize },

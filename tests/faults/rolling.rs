@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use crate::bed::{Bed, DRAIN_DELAY_S, DRAIN_WINDOW_S, PATIENCE};
 use crate::record::{Line, Record};
 
-/// Restarts each hub. Reports an end that is not clean, a drain that begins before `/readyz` said so, and
-/// streams that end all at once.
+/// Restarts each hub. Reports an end that is not clean, a drain that begins before `/readyz` said
+/// so, and streams that end all at once.
 pub(crate) async fn restart_each(bed: &mut Bed) {
     for number in 0..bed.hubs.len() {
         let ends = format!("hub {number} is to end");
@@ -52,7 +52,8 @@ fn judge(lines: &[Line], [ends, is_unready, is_over]: [&str; 3]) -> Vec<String> 
         lines.iter().rev().find(is).map_or(0, |line| line.at_us)
     };
     let (ends_us, unready_us, over_us) = (at(ends), at(is_unready), at(is_over));
-    // Of each stream that there was, its end; one that comes back to a hub that drains ends at once.
+    // Of each stream that there was, its end; one that comes back to a hub that drains ends at
+    // once.
     let mut ended = BTreeSet::new();
     let mut closed = Vec::new();
     for Line { at_us, record } in lines.iter().filter(|line| line.at_us > ends_us) {
@@ -82,7 +83,8 @@ fn judge(lines: &[Line], [ends, is_unready, is_over]: [&str; 3]) -> Vec<String> 
     if all < STREAMS_MIN {
         found.push(format!("{ends}: only {all} streams ended"));
     }
-    // On a busy machine a hub may have no processor for a sixth of the window, and catches up in the next one.
+    // On a busy machine a hub may have no processor for a sixth of the window, and catches up in
+    // the next one.
     if most * 2 > all || histogram.iter().filter(|count| **count > 0).count() < BINS / 2 {
         found.push(format!("{ends}: streams ended at once: {histogram:?}"));
     }

@@ -1,4 +1,5 @@
-//! Subscribers: by a stream, as a browser's EventSource does it, or by long-polls, from one hub to another.
+//! Subscribers: by a stream, as a browser's EventSource does it, or by long-polls, from one hub to
+//! another.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -79,7 +80,8 @@ impl Subscriber {
         }
     }
 
-    /// Receives until it has the last event of each of its channels, or until a time that is set in the end.
+    /// Receives until it has the last event of each of its channels, or until a time that is set in
+    /// the end.
     pub(crate) async fn run(mut self, mut give_up: watch::Receiver<Option<Instant>>) {
         let given_up = async move {
             let at = give_up.wait_for(Option::is_some).await.ok().and_then(|at| *at);
@@ -114,8 +116,8 @@ impl Subscriber {
         self.ends.len() == all
     }
 
-    /// One connection, until it is over. How it ended is noted: only the fault breaks one, while a subscriber that
-    /// has all and a hub that drains end theirs in good order.
+    /// One connection, until it is over. How it ended is noted: only the fault breaks one, while a
+    /// subscriber that has all and a hub that drains end theirs in good order.
     async fn connection(&mut self) {
         let (who, hub) = (self.who(), self.hub);
         let by = self.subscription.transport.name();

@@ -183,7 +183,8 @@ impl Traffic {
         }
     }
 
-    /// Waits until a poll has brought an event: its client goes on over a connection that it has an answer of.
+    /// Waits until a poll has brought an event: its client goes on over a connection that it has an
+    /// answer of.
     pub(crate) async fn await_polled(&self) {
         let polled = |lines: &[Line]| {
             let is_poller = |wanted: u64| {
@@ -234,8 +235,9 @@ impl Traffic {
         }
     }
 
-    /// Ends publishers, publishes a last event to each channel, and waits until subscribers have these. The last
-    /// events. If no hub takes a publish, `is_alive` is false, and nothing is waited for.
+    /// Ends publishers, publishes a last event to each channel, and waits until subscribers have
+    /// these. The last events. If no hub takes a publish, `is_alive` is false, and nothing is
+    /// waited for.
     pub(crate) async fn finish(mut self, is_alive: bool) -> Vec<String> {
         self.publishing.set(Mode::Over);
         let ends: Vec<String> = CHANNELS.iter().map(|channel| format!("{channel}{END}")).collect();

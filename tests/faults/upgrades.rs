@@ -10,8 +10,8 @@ use crate::record::Record;
 use crate::traffic::Traffic;
 use crate::version::Version;
 
-/// From the earlier version to the present one and back, on to it again, to one that reads the next format, and to one
-/// that writes it: one hub after the other each time.
+/// From the earlier version to the present one and back, on to it again, to one that reads the next
+/// format, and to one that writes it: one hub after the other each time.
 pub(crate) async fn upgrade_and_back(bed: &mut Bed, traffic: &mut Traffic) {
     let steps = [
         Version::Present,

@@ -114,8 +114,8 @@ impl Files {
         })
     }
 
-    /// Takes what is pending, by chance: all, all behind a moment, or some, torn at any byte or sector. What is left
-    /// is durable, and files without a name are gone.
+    /// Takes what is pending, by chance: all, all behind a moment, or some, torn at any byte or
+    /// sector. What is left is durable, and files without a name are gone.
     pub(super) fn cut_power(&mut self, rng: &mut fastrand::Rng) -> Lost {
         let mut lost = Lost::default();
         for node in self.0.values_mut() {
@@ -236,7 +236,8 @@ impl File {
                 continue;
             }
             lost += 1;
-            // The one at which the power was cut, or any other if they come in any order, may be torn.
+            // The one at which the power was cut, or any other if they come in any order, may be
+            // torn.
             if fate.tears(index)
                 && let Change::Write(at, bytes) = &change
             {

@@ -1,8 +1,9 @@
-//! A file system in memory whose power can be cut (FUSE): what was not fsynced is lost then, wholly or in part, names
-//! in a directory that was not fsynced too. It also fails, hangs and lies as a test wants it.
+//! A file system in memory whose power can be cut (FUSE): what was not fsynced is lost then, wholly
+//! or in part, names in a directory that was not fsynced too. It also fails, hangs and lies as a
+//! test wants it.
 //!
-//! Unlike a killed process, which leaves the kernel's page cache behind, a cut of its power shows whether a program
-//! fsyncs what it has to.
+//! Unlike a killed process, which leaves the kernel's page cache behind, a cut of its power shows
+//! whether a program fsyncs what it has to.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 mod files;
@@ -33,7 +34,8 @@ pub(crate) struct FragileDisk {
 }
 
 impl FragileDisk {
-    /// Mounts a new one, which is empty. Says what is skipped if this machine does not allow for that.
+    /// Mounts a new one, which is empty. Says what is skipped if this machine does not allow for
+    /// that.
     pub(crate) fn mount(seed: u64) -> Option<Self> {
         match Self::try_mount(seed) {
             Ok(disk) => Some(disk),
@@ -67,8 +69,8 @@ impl FragileDisk {
         self.state.lock().lie = lie;
     }
 
-    /// The next call of this kind fails; those after it do not. After a failed fsync what it was for can still be
-    /// read, and no later fsync makes it durable, as with Linux.
+    /// The next call of this kind fails; those after it do not. After a failed fsync what it was
+    /// for can still be read, and no later fsync makes it durable, as with Linux.
     pub(crate) fn fail_once(&self, call: Call, error: Errno) {
         self.state.lock().failure = Some((call, error));
     }
@@ -102,7 +104,8 @@ impl FragileDisk {
         self.state.lock().syncs
     }
 
-    /// The power is cut in the midst of the call that changes something for the `calls`th time from now.
+    /// The power is cut in the midst of the call that changes something for the `calls`th time from
+    /// now.
     pub(crate) fn stop_at(&self, calls: u64) {
         let mut state = self.state.lock();
         state.stop_at = Some(state.calls + calls);
@@ -132,7 +135,8 @@ impl FragileDisk {
         true
     }
 
-    /// Cuts the power, if that has not happened, which ends the hub too; then it is on again. What was lost.
+    /// Cuts the power, if that has not happened, which ends the hub too; then it is on again. What
+    /// was lost.
     pub(crate) async fn cut_power(&self, hub: &mut Hub) -> Lost {
         // The kernel waits for answers before it ends a process.
         hub.signal(rustix::process::Signal::KILL).expect("it runs");

@@ -52,8 +52,8 @@ pub(crate) enum Call {
     Name,
 }
 
-/// Calls that are answered as if they had been done. To the one who looks at the disk, a program that leaves them out
-/// does the same.
+/// Calls that are answered as if they had been done. To the one who looks at the disk, a program
+/// that leaves them out does the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     /// Fsyncs of files.

@@ -1,5 +1,5 @@
-//! What the hub promises (docs/architecture.md, "Invariants"), held against the real binary under load, with slow
-//! readers, while it drains and while parts of it fail.
+//! What the hub promises (docs/architecture.md, "Invariants"), held against the real binary under
+//! load, with slow readers, while it drains and while parts of it fail.
 #![allow(clippy::unwrap_used)]
 
 mod alerts;

@@ -142,8 +142,9 @@ async fn one_channel_cannot_take_all_permits() {
         let publisher = Publisher::new(hub.address());
         publishers.spawn(press(publisher, name, 40, Arc::clone(&ledger)));
     }
-    // Meanwhile another channel's publisher finds room, unless its own last event is still on its way
-    // after the wait time: on a machine that is busy that is seldom, without the share it is the rule.
+    // Meanwhile another channel's publisher finds room, unless its own last event is still on its
+    // way after the wait time: on a machine that is busy that is seldom, without the share it is
+    // the rule.
     let mut calm = hub.stream("channel=calm", "now").await;
     let mut publisher = Publisher::new(hub.address());
     let (mut published, mut turned_away) = (0, 0);

@@ -1,4 +1,5 @@
-//! Under a service manager: sockets that it passes, and what the hub reports to it. The manager is the test.
+//! Under a service manager: sockets that it passes, and what the hub reports to it. The manager is
+//! the test.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
-//! What clients see on the wire, byte by byte: the API, authentication, limits, TLS, HTTP/2, proxies; against the
-//! real binary.
+//! What clients see on the wire, byte by byte: the API, authentication, limits, TLS, HTTP/2,
+//! proxies; against the real binary.
 #![allow(clippy::unwrap_used)]
 
 mod api;

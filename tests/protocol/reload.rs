@@ -1,5 +1,5 @@
-//! Settings that are read again while the hub runs: what changes, what needs a restart, and what a bad
-//! file does.
+//! Settings that are read again while the hub runs: what changes, what needs a restart, and what a
+//! bad file does.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! What this machine has for breaking things, and how it is used. A test whose tool is missing says so and ends.
+//! What this machine has for breaking things, and how it is used. A test whose tool is missing says
+//! so and ends.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,8 +37,8 @@ pub(crate) fn fake_time() -> Option<&'static str> {
     LIBRARIES.into_iter().find(|path| Path::new(path).exists())
 }
 
-/// A program in a directory that runs another one by strace, which injects this into it. The tracer is a grandchild: the
-/// program has the process id and the exit code.
+/// A program in a directory that runs another one by strace, which injects this into it. The tracer
+/// is a grandchild: the program has the process id and the exit code.
 pub(crate) fn tracer(program: &Path, inject: &str, directory: &Path) -> PathBuf {
     let call = inject.split(':').next().unwrap_or_default();
     let script = format!(

@@ -23,7 +23,8 @@ pub(crate) struct Sizes {
     /// Events a second of `many-channels`, over all channels.
     #[arg(long, default_value_t = 2_000.0)]
     channels_rate: f64,
-    /// Events of `saturate`, over the same channels and over a fifth of them, published in a closed loop.
+    /// Events of `saturate`, over the same channels and over a fifth of them, published in a closed
+    /// loop.
     #[arg(long, default_value_t = 80_000)]
     saturating_events: u32,
     /// Publishes of `durable`, each answered when its event is on disk.

@@ -144,7 +144,8 @@ impl<'a> Case<'a> {
         names
     }
 
-    /// A subject's figure divided by the baseline's, round by round; `None` for the baseline itself.
+    /// A subject's figure divided by the baseline's, round by round; `None` for the baseline
+    /// itself.
     pub(crate) fn ratio(&self, subject: &str, figure: &str) -> Option<Spread> {
         let ratios = self.beside_baseline(subject).filter_map(|(run, baseline)| {
             let baseline = *figures(baseline).get(figure)?;
@@ -153,8 +154,8 @@ impl<'a> Case<'a> {
         Spread::of(ratios.collect())
     }
 
-    /// By how much a subject's figure, in microseconds, is above `times` the baseline's, in fsyncs (their
-    /// 99th percentile), round by round.
+    /// By how much a subject's figure, in microseconds, is above `times` the baseline's, in fsyncs
+    /// (their 99th percentile), round by round.
     pub(crate) fn fsyncs_above(&self, subject: &str, figure: &str, times: f64) -> Option<Spread> {
         let fsyncs = self.beside_baseline(subject).filter_map(|(run, baseline)| {
             let (run, baseline) = (figures(run), figures(baseline));
@@ -164,9 +165,9 @@ impl<'a> Case<'a> {
         Spread::of(fsyncs.collect())
     }
 
-    /// The runs of a subject that is not the baseline, each with the baseline's run of the same round on the
-    /// same machine that began nearest to it, if that was within [`SITTING_S`]: what a machine gives
-    /// changes by the hour.
+    /// The runs of a subject that is not the baseline, each with the baseline's run of the same
+    /// round on the same machine that began nearest to it, if that was within [`SITTING_S`]: what a
+    /// machine gives changes by the hour.
     fn beside_baseline(
         &self,
         subject: &str,

@@ -86,8 +86,8 @@ impl Chart {
         text
     }
 
-    /// Points of a line to be labelled in words or in a table: at most `most`, but of percentiles those
-    /// that the axis names and the last.
+    /// Points of a line to be labelled in words or in a table: at most `most`, but of percentiles
+    /// those that the axis names and the last.
     pub(crate) fn labelled_points(&self, line: &Line, most: usize) -> Vec<Point> {
         if self.x.scale != Scale::Tail {
             return line.some_points(most);

@@ -66,7 +66,8 @@ impl ReportCommand {
         for path in &self.results {
             outcomes.extend(read_results(path)?);
         }
-        // Documentation can say that nothing has been measured yet; a report of nothing is a mistake.
+        // Documentation can say that nothing has been measured yet; a report of nothing is a
+        // mistake.
         if outcomes.is_empty() && self.docs.is_none() {
             return Err(ReportError::Empty);
         }

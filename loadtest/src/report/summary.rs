@@ -158,7 +158,8 @@ pub(crate) fn scenario_table(cases: &[Case<'_>], only: &[&str]) -> Table {
     Table { head, labels, rows }
 }
 
-/// "4.03 (3.98–4.11)", and "×1.05" on a line of its own; a dash if the subject did not run or has no such figure.
+/// "4.03 (3.98–4.11)", and "×1.05" on a line of its own; a dash if the subject did not run or has
+/// no such figure.
 pub(crate) fn cell(case: &Case<'_>, subject: &str, figure: &str) -> String {
     let spread = case.entry(subject).and_then(|entry| entry.figure(figure));
     let Some(spread) = spread else { return "–".into() };

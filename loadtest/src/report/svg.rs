@@ -55,7 +55,8 @@ impl<'a> Picture<'a> {
 
     fn drawn(&self) -> String {
         let Chart { name, title, .. } = self.chart;
-        // As wide as the picture is, a title has about so many characters of the size that styles give it.
+        // As wide as the picture is, a title has about so many characters of the size that styles
+        // give it.
         let characters = title.chars().count();
         let smaller = if characters > TITLE_CHARACTERS {
             format!(" style=\"font-size:{}px\"", 16 * TITLE_CHARACTERS / characters)

@@ -2,7 +2,8 @@
 
 use super::text::markdown;
 
-/// A table with a head. A cell may have several lines. The first `labels` columns name a row; the others hold numbers.
+/// A table with a head. A cell may have several lines. The first `labels` columns name a row; the
+/// others hold numbers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
     pub(crate) head: Vec<String>,

@@ -24,7 +24,8 @@ enum Bound {
     OfFloor(f64),
     /// At least so many times that of the hub in memory.
     AtLeastOfMemory(f64),
-    /// At most `times` that of the hub in memory, and so many fsyncs above that. The figure is in microseconds.
+    /// At most `times` that of the hub in memory, and so many fsyncs above that. The figure is in
+    /// microseconds.
     FsyncsAbove {
         times: f64,
         fsyncs: f64,

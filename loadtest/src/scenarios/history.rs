@@ -1,5 +1,6 @@
-//! A client that reads all of a channel's history from disk, beside live subscribers of another; and clients that
-//! resume a hundred events from its end and from its midst, held against the same on a channel with few events.
+//! A client that reads all of a channel's history from disk, beside live subscribers of another;
+//! and clients that resume a hundred events from its end and from its midst, held against the same
+//! on a channel with few events.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -92,8 +93,8 @@ impl History {
         Ok(outcome)
     }
 
-    /// Resumes a hundred events from each point of a channel, a number of times, and notes how long it takes until
-    /// the last of the hundred is there.
+    /// Resumes a hundred events from each point of a channel, a number of times, and notes how long
+    /// it takes until the last of the hundred is there.
     fn resume(
         &self,
         run: &mut Run<'_>,

@@ -1,5 +1,5 @@
-//! All clients drop at once, miss events, and resume at once by `Last-Event-ID`; if it is asked for, at a hub that was
-//! killed meanwhile and has its log on disk.
+//! All clients drop at once, miss events, and resume at once by `Last-Event-ID`; if it is asked
+//! for, at a hub that was killed meanwhile and has its log on disk.
 
 use std::time::{Duration, Instant};
 

@@ -20,8 +20,8 @@ pub struct SlowReaders {
     /// Events without and with the slow ones.
     #[arg(long, default_value_t = 200)]
     pub events: u32,
-    /// Events beside the slow ones before that, at a fifth of the rate: they fill what buffers there
-    /// are, which costs a send to each.
+    /// Events beside the slow ones before that, at a fifth of the rate: they fill what buffers
+    /// there are, which costs a send to each.
     #[arg(long, default_value_t = 40)]
     pub filling: u32,
     /// Events a second.

@@ -334,7 +334,8 @@ fn continuity(state: &LogState, seen: &Seen) -> Continuity {
     }
     let is_cut = state.first.is_some_and(|first| first > fence.seq.next());
     match (fence.nonce, state.nonce) {
-        // The log has no entry of this seq to compare with. `show` checks the link of the next entry.
+        // The log has no entry of this seq to compare with. `show` checks the link of the next
+        // entry.
         (None, _) if is_cut => Continuity::FellOff,
         (None, _) => Continuity::Whole,
         (Some(own), Some(found)) if own == found => Continuity::Whole,

@@ -1,9 +1,9 @@
 //! How long events gather on a shard before they are sent, by how busy its thread is.
 //!
-//! While the thread has time to spare, an event is sent at once. Once the thread is busy all the time,
-//! events wait for others of their channel, step by step longer up to a limit: each send then carries
-//! more of them, and costs hardly more. The time shrinks again as the thread gets idle. Network
-//! adapters moderate their interrupts in the same way.
+//! While the thread has time to spare, an event is sent at once. Once the thread is busy all the
+//! time, events wait for others of their channel, step by step longer up to a limit: each send then
+//! carries more of them, and costs hardly more. The time shrinks again as the thread gets idle.
+//! Network adapters moderate their interrupts in the same way.
 
 use std::time::Duration;
 
@@ -61,8 +61,9 @@ impl GatherTime {
 pub(super) const IDLE: Duration = Duration::from_millis(5);
 /// How often the load is measured.
 const PERIOD: Duration = Duration::from_millis(50);
-/// Busy periods, without a relaxed one between them, after which events wait: together they are longer
-/// than one fan-out to tens of thousands, during which the events of small channels must not wait.
+/// Busy periods, without a relaxed one between them, after which events wait: together they are
+/// longer than one fan-out to tens of thousands, during which the events of small channels must not
+/// wait.
 const SUSTAINED: u32 = 4;
 /// The steps from no wait to the longest.
 const STEPS: u64 = 4;

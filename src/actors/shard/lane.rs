@@ -65,7 +65,8 @@ impl Lane {
         self.ready_ms = now_ms;
     }
 
-    /// How long the next round has been waiting for the shard, in milliseconds; `None` if one is under way.
+    /// How long the next round has been waiting for the shard, in milliseconds; `None` if one is
+    /// under way.
     pub(super) fn waited_ms(&self, now_ms: u64) -> Option<u64> {
         self.round.is_none().then(|| now_ms.saturating_sub(self.ready_ms))
     }
@@ -99,8 +100,9 @@ impl Lane {
         self.queue.end_round()
     }
 
-    /// Throttles the publishers of the channel while an event published now would wait too long: in the
-    /// queue of this lane, or, if `lanes_are_late`, because the lane itself waits for the others.
+    /// Throttles the publishers of the channel while an event published now would wait too long: in
+    /// the queue of this lane, or, if `lanes_are_late`, because the lane itself waits for the
+    /// others.
     pub(super) fn check_delay(
         &mut self,
         channel: ChannelId,

@@ -83,8 +83,8 @@ impl LocalShard {
         while alive.changed().await.is_ok() {}
     }
 
-    /// Hands a socket off; a stream may be moved to another shard. `read_ahead` are bytes already read
-    /// from the socket, `head` is written before the stream.
+    /// Hands a socket off; a stream may be moved to another shard. `read_ahead` are bytes already
+    /// read from the socket, `head` is written before the stream.
     pub fn attach(
         &self,
         subscriber: Subscriber,

@@ -147,8 +147,8 @@ impl MixedLane {
         *set = round.sets.with(*set, channel);
     }
 
-    /// Begins the trace of the new round, if an event of it is traced and `is_sent` to a connection.
-    /// All slots are added.
+    /// Begins the trace of the new round, if an event of it is traced and `is_sent` to a
+    /// connection. All slots are added.
     pub(super) fn trace_round(&mut self, shard: usize, is_sent: impl FnMut(ChannelId) -> bool) {
         let Some(round) = &mut self.round else { return };
         let connections = round.due.len();

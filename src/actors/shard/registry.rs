@@ -26,8 +26,8 @@ pub(super) struct Registry {
     /// Incremented when a pattern is added or removed, which makes cached look-ups stale: a channel
     /// looks its patterns up again at its next event, once for any number of changes.
     version: u64,
-    /// Channels that are kept for subscribers by pattern, each once, the oldest first. Those that only
-    /// subscribers by name need leave with these.
+    /// Channels that are kept for subscribers by pattern, each once, the oldest first. Those that
+    /// only subscribers by name need leave with these.
     by_pattern: VecDeque<ChannelId>,
     /// How many of them are kept.
     by_pattern_max: usize,
@@ -169,7 +169,8 @@ impl Registry {
         self.channels.get(&channel).map_or(&[], |subscribers| &subscribers.plain)
     }
 
-    /// Whether any connection of the mixed lane receives a channel found by [`look_up`](Self::look_up).
+    /// Whether any connection of the mixed lane receives a channel found by
+    /// [`look_up`](Self::look_up).
     pub(super) fn has_mixed(&self, channel: ChannelId) -> bool {
         self.channels.get(&channel).is_some_and(Subscribers::has_mixed)
     }
@@ -210,8 +211,8 @@ impl Registry {
         self.drop_if_empty(channel);
     }
 
-    /// Sets the number of channels in the directory. While far more are kept here for subscribers by
-    /// pattern, the oldest are removed, a bounded number at each call and at each look-up that
+    /// Sets the number of channels in the directory. While far more are kept here for subscribers
+    /// by pattern, the oldest are removed, a bounded number at each call and at each look-up that
     /// enters one.
     pub(super) fn prune(&mut self, channels: usize) {
         self.by_pattern_max = 2 * channels + 1_024;

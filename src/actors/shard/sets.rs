@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 #[derive(Debug)]
 pub(super) struct ChannelSets {
     sets: Vec<Set>,
-    /// The extensions but the latest: set, channel and extended set. Empty in a round of one channel.
+    /// The extensions but the latest: set, channel and extended set. Empty in a round of one
+    /// channel.
     earlier: FxHashMap<(u32, u32), u32>,
     /// The latest extension: most connections repeat that of the connection before.
     latest: Option<((u32, u32), u32)>,

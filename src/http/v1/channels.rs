@@ -111,7 +111,8 @@ impl Call for Close {
     }
 }
 
-/// The channel in the path, or, on `/v1/channel`, in the query: some proxies reject `%2F` in a path.
+/// The channel in the path, or, on `/v1/channel`, in the query: some proxies reject `%2F` in a
+/// path.
 fn named_channel(context: &Context<'_>) -> Result<ChannelName, Problem> {
     match context.parameter {
         "" => {

@@ -28,9 +28,9 @@ fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Parses a batch. If there is a channel in the path (`in_path`), all events go to it. Otherwise each
-/// line names its channel; lines that name none go to `default_channel`. If a line is invalid, the
-/// whole batch is rejected, with the number of the line.
+/// Parses a batch. If there is a channel in the path (`in_path`), all events go to it. Otherwise
+/// each line names its channel; lines that name none go to `default_channel`. If a line is invalid,
+/// the whole batch is rejected, with the number of the line.
 pub(in crate::http) fn parse_batch(
     body: &str,
     in_path: Option<&ChannelName>,
@@ -101,8 +101,8 @@ fn parse_line(
     Ok((channel, event))
 }
 
-/// The message of an error without "at line 1 column n": each line of the batch is parsed by itself, so
-/// for serde_json every line is the first.
+/// The message of an error without "at line 1 column n": each line of the batch is parsed by
+/// itself, so for serde_json every line is the first.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason).to_owned()

@@ -1,4 +1,5 @@
-//! Subscriptions that start with the last events of their channels, which are on disk in part or alone.
+//! Subscriptions that start with the last events of their channels, which are on disk in part or
+//! alone.
 
 use super::*;
 use crate::{
@@ -298,8 +299,8 @@ struct Shown {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Streams and polls start with the last retained events of each channel, however they lie on disk and
-    /// in memory, and go on with what is live.
+    /// Streams and polls start with the last retained events of each channel, however they lie on
+    /// disk and in memory, and go on with what is live.
     #[test]
     fn starts_agree_with_a_naive_model(
         steps in steps(), events_max in 1u32..60, memory in 1u64..8_000,
@@ -345,8 +346,8 @@ proptest! {
                 }
             }
             check(&hub, &log, 3).await;
-            // The seam to what is live, of channels that are on disk: an event more may evict those of the
-            // transient one.
+            // The seam to what is live, of channels that are on disk: an event more may evict those
+            // of the transient one.
             let durable = ["a/**", "b/*", "c/**"];
             let with_live = [&durable[..], &["live/**"]].concat();
             let (mut stream, mut received) = begun(&hub, subscription(&with_live), last(2), 0).await;

@@ -1,4 +1,5 @@
-//! What a poll finds without waiting: where it starts, and pages from memory and from the log on disk.
+//! What a poll finds without waiting: where it starts, and pages from memory and from the log on
+//! disk.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -101,8 +102,8 @@ impl Hub {
                     match self.read_log(read, time_max).await? {
                         LogPage::Read(page) => Some(page),
                         LogPage::FellOff => None,
-                        // There may be events, so 204 would be wrong, and a shard would read all that is behind
-                        // the position instead of the last events.
+                        // There may be events, so 204 would be wrong, and a shard would read all
+                        // that is behind the position instead of the last events.
                         LogPage::Slow
                             if events.is_empty() && (gathers || request.wait.is_zero()) =>
                         {
@@ -122,8 +123,8 @@ impl Hub {
                     resume.gap.get_or_insert(gap);
                     continue;
                 }
-                // Other events were evicted after the search for the start: the shard finds that too and
-                // answers with a gap.
+                // Other events were evicted after the search for the start: the shard finds that
+                // too and answers with a gap.
                 break;
             };
             page.more = page.through < range.through;

@@ -206,7 +206,8 @@ fn check(sent: &[u8], received: &[u8]) {
                 answer
             }
             Ok(None) => {
-                // A head that is cut short is the end of a reset connection; no answer is an end too.
+                // A head that is cut short is the end of a reset connection; no answer is an end
+                // too.
                 assert!(rest.is_empty() || is_unread(&requests, tail), "cut short: {}", said());
                 return is_answered(&requests, tail, at, &said);
             }
@@ -275,7 +276,8 @@ fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// The key of the server that has one, and a token of it for all channels, good until the year 2100.
+/// The key of the server that has one, and a token of it for all channels, good until the year
+/// 2100.
 const SECRET: &str = "the-secret-of-a-hub-that-is-fuzzed";
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDAsInN1YiI6ImZ1enoiLCJ2aXNueWsiOnsicHVibGlzaCI\
     6WyIqKiJdLCJzdWJzY3JpYmUiOlsiYSIsImEvKioiLCJkZWZhdWx0Il19fQ.6E_AlnkAYDZfV9bd6bbmmJRGiRlr\

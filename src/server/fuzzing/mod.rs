@@ -1,6 +1,6 @@
 //! The hub's targets of fuzzing, by name; the client has its own. A build with `--cfg fuzzing` has
-//! them (`tests/fuzz`), and so have this crate's own tests, which replay all seeds and every input that
-//! ever broke something.
+//! them (`tests/fuzz`), and so have this crate's own tests, which replay all seeds and every input
+//! that ever broke something.
 
 mod connection;
 mod reference;

@@ -48,9 +48,9 @@ impl Frames {
         self.is_partial.get().then(|| self.partials.get())
     }
 
-    /// Counts frames without content. `taken` are the bytes that the socket has accepted for sending
-    /// so far. Each KiB of them within the period allows one more frame, since a client that reads
-    /// answers sends WINDOW_UPDATE frames.
+    /// Counts frames without content. `taken` are the bytes that the socket has accepted for
+    /// sending so far. Each KiB of them within the period allows one more frame, since a client
+    /// that reads answers sends WINDOW_UPDATE frames.
     fn count_idle(&self, frames: u32, frames_max: u32, taken: u64) {
         let now = Instant::now();
         if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {

@@ -40,11 +40,11 @@ pub enum Allowed {
     Text,
     /// A URL, of which user information and query are never shown; empty for none.
     Url,
-    /// The address of a backend; empty, or `memory:`, for none. An invalid one is never shown, since it
-    /// may contain a password.
+    /// The address of a backend; empty, or `memory:`, for none. An invalid one is never shown,
+    /// since it may contain a password.
     Backend,
-    /// The URL of a collector of traces; empty for none. An invalid one is never shown, since it may
-    /// contain a password.
+    /// The URL of a collector of traces; empty for none. An invalid one is never shown, since it
+    /// may contain a password.
     Collector,
     /// A short name of letters, digits, `-`, `_`, `.` and `:`.
     Name,
@@ -128,8 +128,8 @@ impl Allowed {
         admitted.then(|| value.clone())
     }
 
-    /// Parses the text of a variable or a flag into the type of the key. A text that cannot be parsed is
-    /// returned as text, which [`admit`](Self::admit) refuses.
+    /// Parses the text of a variable or a flag into the type of the key. A text that cannot be
+    /// parsed is returned as text, which [`admit`](Self::admit) refuses.
     pub(super) fn parse(&self, text: &str) -> toml::Value {
         let as_text = || toml::Value::String(text.to_owned());
         match self {

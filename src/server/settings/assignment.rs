@@ -17,8 +17,8 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    /// An assignment of a file, whose value has a type already. If it is an array, `items` are the lines
-    /// of its items.
+    /// An assignment of a file, whose value has a type already. If it is an array, `items` are the
+    /// lines of its items.
     pub(super) fn from_value(
         key: &str,
         value: toml::Value,

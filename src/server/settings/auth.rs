@@ -115,6 +115,6 @@ impl From<PublicKeyFile> for String {
 
 /// The algorithms that use a secret.
 pub(super) const SECRET_ALGORITHMS: &[&str] = &["HS256", "HS384", "HS512"];
-/// The shortest secret, in bytes. With a single token a shorter one can be found by trying. RFC 7518,
-/// section 3.2, requires as many bytes as the hash has.
+/// The shortest secret, in bytes. With a single token a shorter one can be found by trying. RFC
+/// 7518, section 3.2, requires as many bytes as the hash has.
 pub(crate) const SECRET_BYTES_MIN: usize = 32;

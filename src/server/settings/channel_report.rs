@@ -1,5 +1,5 @@
-//! Shows the policy of one channel, and which rule or limit sets each value: `visnyk config --channel
-//! NAME`.
+//! Shows the policy of one channel, and which rule or limit sets each value:
+//! `visnyk config --channel NAME`.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Effective {
-    /// The policy of a channel, written like a rule. After each value is the rule or limit that sets it.
+    /// The policy of a channel, written like a rule. After each value is the rule or limit that
+    /// sets it.
     pub fn channel(&self, name: &ChannelName) -> String {
         let settings = self.settings();
         let policies = ChannelPolicies::new(&settings.limits, settings.channels.rules.clone());

@@ -95,8 +95,8 @@ impl Effective {
         self.files.iter().map(PathBuf::as_path)
     }
 
-    /// Variables that were ignored, since a container platform has set them for a service whose name
-    /// begins with `visnyk`.
+    /// Variables that were ignored, since a container platform has set them for a service whose
+    /// name begins with `visnyk`.
     pub fn service_links(&self) -> &[String] {
         &self.service_links
     }
@@ -114,14 +114,14 @@ impl Effective {
             .collect()
     }
 
-    /// A settings file with all values in force. After each value are its origin, and `reloads` if a
-    /// reload can change it.
+    /// A settings file with all values in force. After each value are its origin, and `reloads` if
+    /// a reload can change it.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut section = "";
         let mut entries = self.entries();
-        // Keys without a section come first: in TOML all keys after the header of a section belong to
-        // it.
+        // Keys without a section come first: in TOML all keys after the header of a section belong
+        // to it.
         entries.sort_by_key(|entry| entry.key.name.contains('.'));
         for entry in entries {
             let (within, name) = entry.key.name.rsplit_once('.').unwrap_or(("", entry.key.name));

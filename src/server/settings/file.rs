@@ -57,7 +57,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, SettingsError> {
     Ok(lines)
 }
 
-/// Collects the assignments of a table and of the tables in it. The parser limits how deep they nest.
+/// Collects the assignments of a table and of the tables in it. The parser limits how deep they
+/// nest.
 fn flatten(
     bytes: &[u8],
     prefix: &str,

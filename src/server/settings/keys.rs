@@ -35,8 +35,9 @@ impl Key {
     }
 }
 
-/// What this version lacks for `name`, if the name is reserved for a later version. Reserved names are
-/// refused: an operator who sets one expects a protection or a durability that the hub does not have.
+/// What this version lacks for `name`, if the name is reserved for a later version. Reserved names
+/// are refused: an operator who sets one expects a protection or a durability that the hub does not
+/// have.
 pub(super) fn reserved(name: &str) -> Option<&'static str> {
     let section = name.split('.').next().unwrap_or(name);
     RESERVED.iter().find(|(names, _)| names.contains(&section)).map(|(_, lacks)| *lacks)
@@ -58,9 +59,11 @@ const DAY_S: i64 = 86_400;
 const BYTES_MAX: i64 = 1 << 40;
 /// Limit of a table of rates: all of its entries are visited regularly.
 const RATES_MAX: i64 = 10_000_000;
-/// Limit of publishes in flight: the queues of the log and of every shard reserve an entry for each.
+/// Limit of publishes in flight: the queues of the log and of every shard reserve an entry for
+/// each.
 const IN_FLIGHT_MAX: i64 = 1 << 20;
-/// The smallest segment. With smaller ones every few events would need a new file and two more fsyncs.
+/// The smallest segment. With smaller ones every few events would need a new file and two more
+/// fsyncs.
 const SEGMENT_BYTES_MIN: i64 = 64 << 10;
 /// Limit of threads that read. A disk does not serve more requests at a time.
 const READ_THREADS_MAX: i64 = 256;

@@ -19,8 +19,8 @@ impl ListenAddr {
         Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 3000)),
     ];
 
-    /// Parses a text into one or more addresses. `:PORT` stands for this port of every address of the
-    /// machine.
+    /// Parses a text into one or more addresses. `:PORT` stands for this port of every address of
+    /// the machine.
     pub fn parse_all(text: &str) -> Result<Vec<Self>, ListenAddrError> {
         let port =
             text.trim().strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));

@@ -1,9 +1,9 @@
 //! Settings: their values, the layers that they are read from, and why a value is refused.
 //!
 //! The layers, of which a later one wins, are: defaults, `visnyk.toml`, `visnyk.PROFILE.toml`,
-//! environment variables (`VISNYK_*`, with `__` between levels), and command-line flags. Every layer
-//! is checked against the table of keys before it is merged, so that a refusal can name where the
-//! value came from.
+//! environment variables (`VISNYK_*`, with `__` between levels), and command-line flags. Every
+//! layer is checked against the table of keys before it is merged, so that a refusal can name where
+//! the value came from.
 
 mod allowed;
 mod assignment;

@@ -1,5 +1,5 @@
-//! Reads the settings of a running hub again, and separates changes that a running hub can apply from
-//! those that need a restart.
+//! Reads the settings of a running hub again, and separates changes that a running hub can apply
+//! from those that need a restart.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use super::{Effective, Key, Settings, SettingsError, SettingsErrors, contradicti
 /// Settings that were read again.
 #[derive(Debug)]
 pub(crate) struct Reload {
-    /// The settings for the running hub: the new values of the keys in `changed`, and the old values
-    /// of all others.
+    /// The settings for the running hub: the new values of the keys in `changed`, and the old
+    /// values of all others.
     pub(crate) effective: Effective,
     /// Keys with a new value that a running hub applies, in the order of the documentation.
     pub(crate) changed: Vec<&'static str>,
@@ -21,8 +21,8 @@ impl Effective {
     /// Reads the settings files again. Variables and flags are those of the start.
     ///
     /// # Errors
-    /// The files have an error at which a start would fail; a file that was read before does not exist
-    /// any more; or new values contradict old ones that stay until a restart.
+    /// The files have an error at which a start would fail; a file that was read before does not
+    /// exist any more; or new values contradict old ones that stay until a restart.
     pub(crate) fn read_again(&self) -> Result<Reload, SettingsErrors> {
         let new = Settings::load(&self.sources)?;
         if let Some(path) = self.files.iter().find(|path| !new.files.contains(path)) {
@@ -75,8 +75,8 @@ fn hidden_value_differs(key: &Key, old: &Settings, new: &Settings) -> bool {
 
 /// Whether the new value of this key turns TLS or authentication on or off, which needs a restart.
 /// Whether the listeners speak TLS is decided at the start. Streams that were opened without
-/// authentication have no lease that would end them; and if a line is missing from a file by mistake,
-/// a reload must not open the hub to everyone.
+/// authentication have no lease that would end them; and if a line is missing from a file by
+/// mistake, a reload must not open the hub to everyone.
 fn turns_protection_on_or_off(key: &Key, old: &Settings, new: &Settings) -> bool {
     match key.name {
         "tls_cert" | "tls_key" => old.has_tls() != new.has_tls(),

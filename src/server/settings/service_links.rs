@@ -1,15 +1,16 @@
-//! Variables that a container platform sets by itself for a service whose name begins with `visnyk`.
+//! Variables that a container platform sets by itself for a service whose name begins with
+//! `visnyk`.
 //!
-//! Kubernetes sets variables with the addresses of a namespace's services in every container, in the
-//! style of Docker's links: for a service `visnyk` on port 3000 they are `VISNYK_SERVICE_HOST`,
+//! Kubernetes sets variables with the addresses of a namespace's services in every container, in
+//! the style of Docker's links: for a service `visnyk` on port 3000 they are `VISNYK_SERVICE_HOST`,
 //! `VISNYK_SERVICE_PORT`, `VISNYK_PORT=tcp://10.96.0.7:3000` and `VISNYK_PORT_3000_TCP`; for
 //! `visnyk-metrics` they begin with `VISNYK_METRICS_`. No operator wrote them, so they are not
 //! misspelt settings.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whether a platform sets this variable, whose name is given without `VISNYK_`. Name and value both
-/// have to fit: an operator who writes `VISNYK_PORT=3000` expects it to do something.
+/// Whether a platform sets this variable, whose name is given without `VISNYK_`. Name and value
+/// both have to fit: an operator who writes `VISNYK_PORT=3000` expects it to do something.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     // The name may begin with the rest of the service's name, in which `-` is written as `_`.
     let after_service = name.match_indices('_').map(|(at, _)| &name[at + 1..]);

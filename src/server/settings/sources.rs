@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::assignment::Assignment;
 use super::{SetBy, SettingsError, file, service_links::is_service_link};
 
-/// What `Settings::load` reads. It does not look at variables and flags of the process by itself, so a
-/// test or an embedding program can give others.
+/// What `Settings::load` reads. It does not look at variables and flags of the process by itself,
+/// so a test or an embedding program can give others.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Sources {
@@ -37,8 +37,8 @@ impl Sources {
         self
     }
 
-    /// Reads the variables that begin with `VISNYK_`, except those that a container platform sets for a
-    /// service of such a name.
+    /// Reads the variables that begin with `VISNYK_`, except those that a container platform sets
+    /// for a service of such a name.
     pub fn environment(
         mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -98,7 +98,8 @@ impl Sources {
         })
     }
 
-    /// The assignments of the variables and then of the flags, in the order in which they are merged.
+    /// The assignments of the variables and then of the flags, in the order in which they are
+    /// merged.
     pub(super) fn texts(&self) -> impl Iterator<Item = Result<Assignment, SettingsError>> + '_ {
         let variables = self.environment.iter().filter_map(|(name, value)| variable(name, value));
         let flags = self
@@ -152,8 +153,9 @@ fn variable(name: &OsString, value: &OsString) -> Option<Result<Assignment, Sett
     })
 }
 
-/// The key of a variable: `limits.poll.limit` for `LIMITS__POLL__LIMIT`. A name with lower-case letters
-/// is not changed, and so is refused as unknown: otherwise two variables could set the same key.
+/// The key of a variable: `limits.poll.limit` for `LIMITS__POLL__LIMIT`. A name with lower-case
+/// letters is not changed, and so is refused as unknown: otherwise two variables could set the same
+/// key.
 fn key_of(rest: &str) -> String {
     let key = rest.replace("__", ".");
     if key.bytes().any(|byte| byte.is_ascii_lowercase()) { key } else { key.to_ascii_lowercase() }

@@ -39,7 +39,8 @@ pub struct Settings {
     pub cors_origins: Vec<OriginPattern>,
     /// What pages of these origins may do.
     pub cors: CorsSettings,
-    /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps it.
+    /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps
+    /// it.
     pub accept_queue_max: u32,
     /// Seconds before a drain in which the hub says that it is not ready, but serves all requests.
     pub drain_delay_s: u32,
@@ -54,8 +55,8 @@ pub struct Settings {
     pub body_read_timeout_s: u32,
     /// The directory of the log on disk; empty keeps history in memory.
     pub data_dir: String,
-    /// Takes over the listening sockets and the log of the hub that runs on `data_dir` now, if there
-    /// is one.
+    /// Takes over the listening sockets and the log of the hub that runs on `data_dir` now, if
+    /// there is one.
     pub take_over: bool,
     /// The part of this hub among those that share a log.
     pub role: Role,
@@ -293,8 +294,8 @@ pub struct LogSettings {
     pub access: bool,
     /// Bytes of lines that may wait until stderr accepts them; more lines are dropped.
     pub queue_bytes_max: u32,
-    /// When the log on disk is fsynced: `always` before an event is acknowledged, or at an interval as
-    /// in `200ms`.
+    /// When the log on disk is fsynced: `always` before an event is acknowledged, or at an interval
+    /// as in `200ms`.
     pub sync: SyncPolicy,
     /// Bytes of one file (segment) of the log on disk, allocated when it is created.
     pub segment_bytes: u64,

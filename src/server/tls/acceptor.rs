@@ -25,7 +25,8 @@ pub(in crate::server) struct Acceptor(Arc<TlsConfigs>);
 
 struct TlsConfigs {
     for_serving: TlsAcceptor,
-    /// For connections that are rejected before the HTTP server gets them. Its ALPN offers no HTTP/2.
+    /// For connections that are rejected before the HTTP server gets them. Its ALPN offers no
+    /// HTTP/2.
     for_rejecting: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,

@@ -1,5 +1,5 @@
-//! Loads the certificate again when its files have changed, and with each reload of the settings. If
-//! the new certificate is unusable, the old one stays in use.
+//! Loads the certificate again when its files have changed, and with each reload of the settings.
+//! If the new certificate is unusable, the old one stays in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,8 +48,8 @@ impl Reloading {
         }
     }
 
-    /// Reads the files that the settings name, whether they have changed or not; blocks. A failure is
-    /// counted. [`replace`](Self::replace) puts the result into use.
+    /// Reads the files that the settings name, whether they have changed or not; blocks. A failure
+    /// is counted. [`replace`](Self::replace) puts the result into use.
     pub(in crate::server) fn read(
         &self,
         settings: &Settings,

@@ -1,8 +1,9 @@
 //! Whether one log explains what all publishers and subscribers of a run observed.
 //!
-//! The log gives events one order, so checking is sorting and comparing, not searching. A run may have more than
-//! one epoch: each loss that the scenario caused permits one more, and most of them demand it. What an epoch held that was lost is known from
-//! acknowledgements and deliveries; of the last one, the log at the end has all.
+//! The log gives events one order, so checking is sorting and comparing, not searching. A run may
+//! have more than one epoch: each loss that the scenario caused permits one more, and most of them
+//! demand it. What an epoch held that was lost is known from acknowledgements and deliveries; of
+//! the last one, the log at the end has all.
 
 mod effects;
 mod position;

@@ -14,8 +14,8 @@ struct Publish<'a> {
     outcome: &'a Outcome,
 }
 
-/// Reports what was acknowledged and is lost, refused and is there, there and was not published, and an order
-/// that publishers can disprove.
+/// Reports what was acknowledged and is lost, refused and is there, there and was not published,
+/// and an order that publishers can disprove.
 pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
     let mut calls: HashMap<u64, (u64, &[String])> = HashMap::new();
     let mut publishes = Vec::new();

@@ -19,8 +19,8 @@ struct Subscriber<'a> {
     left: Vec<String>,
 }
 
-/// Reports what a subscriber missed, received again or out of order, gaps that are not true, and whether it
-/// reached the end.
+/// Reports what a subscriber missed, received again or out of order, gaps that are not true, and
+/// whether it reached the end.
 pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
     let mut subscribers: BTreeMap<u64, Subscriber<'_>> = BTreeMap::new();
     for Line { record, .. } in lines {
@@ -107,7 +107,8 @@ impl Subscriber<'_> {
         }
     }
 
-    /// From where it started to where it is, or to the end, it has all events of its channels, each once.
+    /// From where it started to where it is, or to the end, it has all events of its channels, each
+    /// once.
     fn check_section(&self, to: Option<&Position>, truth: &Truth, found: &mut Vec<String>) {
         let Self { who, from, channels, received, .. } = self;
         let mut has = received.iter().map(|(position, data)| (position, *data));

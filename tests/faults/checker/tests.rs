@@ -3,8 +3,8 @@
 use super::violations;
 use crate::record::{Effect, Line, Outcome, Record};
 
-/// Two channels, a subscriber of each and one of both; a batch, a publish whose outcome is unknown, one that was
-/// refused, one that was neither.
+/// Two channels, a subscriber of each and one of both; a batch, a publish whose outcome is unknown,
+/// one that was refused, one that was neither.
 fn good() -> Vec<Line> {
     let mut lines =
         vec![Record::Scenario { name: "good".into(), seed: 1, keeps_all: true, kept_min: 0 }];
@@ -415,7 +415,8 @@ fn checker_reports_a_fault_without_effect() {
     let refusal = Record::Refusal { hub: 1, status: 507 };
     let closed = |by: &str, broke: bool| Record::Closed { who: 0, by: by.into(), broke };
     let broken = Effect::Broken { by: "Stream".into() };
-    // One that has all, or whose hub drains, shows nothing of a fault, and another transport not this one.
+    // One that has all, or whose hub drains, shows nothing of a fault, and another transport not
+    // this one.
     for record in [closed("Stream", false), closed("Poll", true)] {
         let found = violations(&with(broken.clone(), Some(record)));
         assert!(found[0].contains("the fault had no effect"), "{found:?}");

@@ -195,8 +195,8 @@ impl Truth {
         self.positions(data).iter().find(|position| self.log.contains_key(position))
     }
 
-    /// Whether an event that was sent and acknowledged at these times and had this position need not be there at the
-    /// end.
+    /// Whether an event that was sent and acknowledged at these times and had this position need
+    /// not be there at the end.
     pub(super) fn may_be_gone(
         &self,
         called_us: u64,
@@ -211,8 +211,9 @@ impl Truth {
         is_removed || is_lost
     }
 
-    /// Whether the engine may have lost what was sent and acknowledged at these times. A loss brings the state of its
-    /// `since_us` back: what was acknowledged before that is there, unless it was lost before that, too.
+    /// Whether the engine may have lost what was sent and acknowledged at these times. A loss
+    /// brings the state of its `since_us` back: what was acknowledged before that is there, unless
+    /// it was lost before that, too.
     fn may_be_lost(&self, called_us: u64, answered_us: u64) -> bool {
         let mut state_us = u64::MAX;
         for loss in self.losses.iter().rev() {

@@ -1,5 +1,5 @@
-//! libFuzzer around one target, which the environment names: one program for all of them, since each
-//! is linked with the whole hub.
+//! libFuzzer around one target, which the environment names: one program for all of them, since
+//! each is linked with the whole hub.
 #![no_main]
 
 use std::sync::LazyLock;

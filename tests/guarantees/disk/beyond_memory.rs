@@ -1,4 +1,5 @@
-//! More history than memory: it is read from disk once and in order, over all ways, after kills too.
+//! More history than memory: it is read from disk once and in order, over all ways, after kills
+//! too.
 
 use std::time::Duration;
 

@@ -228,7 +228,8 @@ async fn copied_directory_is_refused_while_the_original_goes_on() {
     assert_eq!(events(&disk.start().await).await, numbers(2));
 }
 
-/// The hub cannot notice it, as docs/durability.md says; the import that is asked for there makes a gap of it.
+/// The hub cannot notice it, as docs/durability.md says; the import that is asked for there makes a
+/// gap of it.
 #[tokio::test]
 async fn an_older_copy_put_back_in_place_is_a_gap_after_its_import() {
     let mut disk = DiskHub::new();

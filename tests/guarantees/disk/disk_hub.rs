@@ -23,8 +23,8 @@ impl DiskHub {
     /// A new directory. Nothing in its log is removed by itself.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // An address of its own: a client on 127.0.0.1 that tries to reach a hub which is away could
-        // get its port, and be connected to itself.
+        // An address of its own: a client on 127.0.0.1 that tries to reach a hub which is away
+        // could get its port, and be connected to itself.
         let part = || fastrand::u8(1..255);
         Self {
             data_dir: directory.path().join("data"),

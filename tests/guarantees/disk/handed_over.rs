@@ -1,4 +1,5 @@
-//! Readers of history on disk, over HTTP/1.1 and HTTP/2, whose hub is killed or hands its sockets over in the middle.
+//! Readers of history on disk, over HTTP/1.1 and HTTP/2, whose hub is killed or hands its sockets
+//! over in the middle.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

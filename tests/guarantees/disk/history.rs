@@ -172,7 +172,8 @@ impl History {
 mod tests {
     use super::*;
 
-    /// Two channels, two followers; a batch, a publish whose outcome is not known and one that was refused.
+    /// Two channels, two followers; a batch, a publish whose outcome is not known and one that was
+    /// refused.
     fn good() -> History {
         let publish = |events: &[&str], at: u64, outcome| Publish {
             events: events

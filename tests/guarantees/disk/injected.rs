@@ -1,6 +1,7 @@
 //! One system call of the log fails, or hangs (`strace -e inject`).
 //!
-//! strace counts the calls of each thread for itself: the thread that writes the log has few others.
+//! strace counts the calls of each thread for itself: the thread that writes the log has few
+//! others.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,9 @@
-//! A disk that lies: the checker of the power cuts finds each lie, or the hub refuses to start on what is left.
+//! A disk that lies: the checker of the power cuts finds each lie, or the hub refuses to start on
+//! what is left.
 //!
-//! To the disk, a call that is answered and not done is one that the hub has left out. So each lie stands for a mistake
-//! of the log, and what follows shows that the power cuts would find it. `log.sync` stands for an answer before the fsync.
+//! To the disk, a call that is answered and not done is one that the hub has left out. So each lie
+//! stands for a mistake of the log, and what follows shows that the power cuts would find it.
+//! `log.sync` stands for an answer before the fsync.
 
 use std::time::Duration;
 

@@ -34,7 +34,8 @@ async fn power_cuts_under_load_lose_nothing_that_was_acknowledged() {
     for cut in 0..cuts {
         fragile.set_sync_time(Duration::from_millis(if cut % 2 == 0 { 0 } else { 5 }));
         traffic.go_on(rng.usize(1..100)).await;
-        // In the midst of one of its next calls: a write, an fsync, or one of the change of segments.
+        // In the midst of one of its next calls: a write, an fsync, or one of the change of
+        // segments.
         fragile.stop_at(rng.u64(1..60));
         fragile.stopped_within(PATIENCE).await;
         let now = fragile.cut_power(&mut hub).await;

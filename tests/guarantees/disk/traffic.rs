@@ -1,5 +1,5 @@
-//! Publishers, some of which repeat under a key what they got no answer to, and followers, while the
-//! hub comes and goes.
+//! Publishers, some of which repeat under a key what they got no answer to, and followers, while
+//! the hub comes and goes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -22,7 +22,8 @@ async fn a_user_with_the_commands_that_the_docs_name_is_enough() {
     hub.publish("a", "1").await;
     assert_eq!(data_of(&mut stream, 1).await, ["1"]);
     assert_eq!(hub.request("DELETE", "/v1/channels/a", &[], "").await.status(), 204);
-    // Of each that the script may call behind its first write, a hub says at its start that it is missing.
+    // Of each that the script may call behind its first write, a hub says at its start that it is
+    // missing.
     for missing in ["hset", "xadd", "xtrim", "rpush", "lpop", "hdel", "zadd", "zpopmin", "zscore"] {
         let others: Vec<_> =
             COMMANDS.iter().copied().filter(|command| *command != missing).collect();

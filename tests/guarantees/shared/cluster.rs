@@ -49,7 +49,8 @@ async fn hubs_follow_the_master_of_the_slot_through_failovers_and_a_migration() 
     assert_eq!(block_in_place(|| cluster.master()), first);
     block_in_place(|| cluster.node(3).start_again());
 
-    // The slot moves to another master. While it is at neither as a whole, publishes are refused and subscribers stay.
+    // The slot moves to another master. While it is at neither as a whole, publishes are refused
+    // and subscribers stay.
     let next = others[0];
     block_in_place(|| cluster.begin_migration(first, next));
     block_in_place(|| cluster.migrate(first, next, "{visnyk}:log"));
@@ -118,8 +119,8 @@ async fn last_id(hub: &TestHub) -> String {
     hub.channel("a").await["last_id"].as_str().expect("a position").to_owned()
 }
 
-/// A publisher of numbers, each once and in their order: it repeats what is refused, or has an unknown outcome, under
-/// the same key at the other hub.
+/// A publisher of numbers, each once and in their order: it repeats what is refused, or has an
+/// unknown outcome, under the same key at the other hub.
 struct Load {
     acked: Arc<AtomicUsize>,
     /// Held while a publish is under way.

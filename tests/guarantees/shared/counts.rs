@@ -16,7 +16,8 @@ const FAST: [(&str, &str); 2] =
 
 const REPORTS_TAKEN: &str = r#"visnyk_backend_reports_total{reason="taken"}"#;
 
-/// Waits until a hub counts so many streams and polls at so many hubs, and knows that these are all.
+/// Waits until a hub counts so many streams and polls at so many hubs, and knows that these are
+/// all.
 async fn await_counted(hub: &TestHub, channel: &str, streams: u64, pollers: u64, hubs: u64) {
     let wanted = |info: &Value| {
         let counts = (&info["subscribers"], &info["pollers"]);

@@ -17,8 +17,8 @@ const PLANT: &str = "
     redis.call('HSET', KEYS[2], 'last', string.format('%.0f', last), 'nonce', 'planted!')
     return redis.status_reply('OK')";
 
-/// Leaves the log as versions before 0.1.0 wrote it: entries do not name the one before them, and no run of the server
-/// is noted.
+/// Leaves the log as versions before 0.1.0 wrote it: entries do not name the one before them, and
+/// no run of the server is noted.
 const CUT_LINKS: &str = "
     local found = redis.call('XRANGE', KEYS[1], '-', '+')
     redis.call('DEL', KEYS[1])
@@ -72,7 +72,8 @@ async fn entries_of_a_later_format_stop_hubs_that_cannot_read_them_and_show_noth
     }
     let planted = log_of(&server);
     for (hub, stream) in hubs.iter().zip(streams) {
-        // Its client goes on at a hub that can read what comes next: without a gap, and from where it was.
+        // Its client goes on at a hub that can read what comes next: without a gap, and from where
+        // it was.
         assert_eq!(position_at_end(stream).await, readable);
         while hub.get("/readyz").await.status() != 503 {
             sleep(std::time::Duration::from_millis(20)).await;

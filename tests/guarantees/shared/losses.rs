@@ -147,8 +147,8 @@ async fn another_log_below_a_living_connection_changes_the_epoch() {
     let mut stream = hub.stream("channel=a", "now").await;
     let shown = hub.publish("a", "1").await;
     assert_eq!(data_of(&mut stream, 1).await, ["1"]);
-    // As after a failover by an address that moves: the same seq is another event, and the next one is there
-    // at once, so that no read finds nothing new.
+    // As after a failover by an address that moves: the same seq is another event, and the next one
+    // is there at once, so that no read finds nothing new.
     let script = "
         local log, meta = '{visnyk}:log', '{visnyk}:meta'
         local old = redis.call('XRANGE', log, '-', '+')[1]

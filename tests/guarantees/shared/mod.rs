@@ -1,4 +1,5 @@
-//! Hubs that share a log in Redis (docs/scaling.md), held against what happens to the server and to them.
+//! Hubs that share a log in Redis (docs/scaling.md), held against what happens to the server and to
+//! them.
 
 mod access;
 mod bounds;

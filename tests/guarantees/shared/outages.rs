@@ -1,5 +1,5 @@
-//! The server is away, or does not answer: subscribers stay, publishers learn what is true, and all that is
-//! acknowledged is delivered after.
+//! The server is away, or does not answer: subscribers stay, publishers learn what is true, and all
+//! that is acknowledged is delivered after.
 
 use std::time::{Duration, Instant};
 

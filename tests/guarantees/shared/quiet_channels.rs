@@ -1,5 +1,5 @@
-//! Channels whose newest event was removed from the log, or lies before what was: a hub that loads it tells a gap only
-//! to clients that may have missed something.
+//! Channels whose newest event was removed from the log, or lies before what was: a hub that loads
+//! it tells a gap only to clients that may have missed something.
 
 use rustix::process::Signal;
 use serde_json::Value;

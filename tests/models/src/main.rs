@@ -1,5 +1,6 @@
-//! The hub's hand-written atomics, its own files, under loom: every order of their steps with at most three preemptions that the memory model allows is
-//! tried. Each model is also run with a mistake in the code, which it has to find (docs/adr/051-models-of-atomics.md).
+//! The hub's hand-written atomics, its own files, under loom: every order of their steps with at
+//! most three preemptions that the memory model allows is tried. Each model is also run with a
+//! mistake in the code, which it has to find (docs/adr/051-models-of-atomics.md).
 
 #![allow(dead_code, reason = "the hub uses more of the files than a model does")]
 
@@ -30,7 +31,8 @@ fn main() {
     must_fail("the same, lowered by a store", || wake_up(1, false));
 }
 
-/// A shard registers, then reads the head; the log moves its head, then reads which shards are registered.
+/// A shard registers, then reads the head; the log moves its head, then reads which shards are
+/// registered.
 fn target_shards(has_fences: bool) {
     let (set, bits) = (Arc::new(ShardSet::default()), Arc::new(AtomicU64::new(0)));
     let head = Arc::new(AtomicU64::new(0));
@@ -53,7 +55,8 @@ fn target_shards(has_fences: bool) {
     assert!(is_seen || sees_head, "neither has seen the other");
 }
 
-/// A shard was woken, lowers its flag, and looks for work; publishers bring work, and wake it if its flag is lowered.
+/// A shard was woken, lowers its flag, and looks for work; publishers bring work, and wake it if
+/// its flag is lowered.
 fn wake_up(publishers: usize, by_swap: bool) {
     let flag = Arc::new(WakeFlag::default());
     let stored = Arc::new(AtomicBool::new(true));
@@ -113,5 +116,6 @@ fn orders(model: impl Fn() + Sync + Send + 'static) -> usize {
     count.load(SeqCst)
 }
 
-/// Of a thread that could go on. Without a bound, two publishers have 145,848 orders; most mistakes need two.
+/// Of a thread that could go on. Without a bound, two publishers have 145,848 orders; most mistakes
+/// need two.
 const PREEMPTIONS_MAX: usize = 3;

@@ -1,5 +1,5 @@
-//! A connection whose next events are on disk: a thread of [`LogReads`](crate::actors::log_reads) reads
-//! them, and wakes its slot.
+//! A connection whose next events are on disk: a thread of [`LogReads`](crate::actors::log_reads)
+//! reads them, and wakes its slot.
 
 use std::{
     future::Future,

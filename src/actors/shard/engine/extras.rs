@@ -15,7 +15,8 @@ use crate::{
     telemetry::AccessRecord,
 };
 
-/// Leases, client addresses, records for the access log, replay permits, reads and searches of the disk.
+/// Leases, client addresses, records for the access log, replay permits, reads and searches of the
+/// disk.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     /// The lease of a connection, where clients are authenticated.

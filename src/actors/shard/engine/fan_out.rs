@@ -262,8 +262,8 @@ impl FanOut {
 
     /// Hands out runs of batches until `left` is used up. The run of a large channel goes to its
     /// lane; the first run of a small channel is returned, to be sent at once. While further
-    /// batches are queued, or the shard is busy all the time, runs of small channels go to lanes too,
-    /// where the events of several batches gather into one send.
+    /// batches are queued, or the shard is busy all the time, runs of small channels go to lanes
+    /// too, where the events of several batches gather into one send.
     pub(super) fn next_small_run(
         &mut self,
         left: &mut usize,

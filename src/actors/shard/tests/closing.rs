@@ -106,7 +106,8 @@ fn a_stream_ends_with_its_last_named_channel_and_never_with_a_pattern() {
     assert!(!pattern.is_ended());
 }
 
-/// Its stream keeps the entry of a closed channel alive, so it is the same one that is opened again.
+/// Its stream keeps the entry of a closed channel alive, so it is the same one that is opened
+/// again.
 #[test]
 fn a_channel_that_is_closed_twice_counts_once() {
     let mut world = world();

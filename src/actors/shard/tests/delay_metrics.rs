@@ -1,4 +1,5 @@
-//! What is observed of the time from shown to sent: one observation a round, however many connections.
+//! What is observed of the time from shown to sent: one observation a round, however many
+//! connections.
 
 use super::world::{Ask, join, world};
 

@@ -332,9 +332,8 @@ impl Run {
 
     fn settle(&mut self) {
         for engine in 0..self.world.engines.len() {
-            // As the shard's loop does: a pass when it is woken, and another while the last has left
-            // something to do.
-            // Nor does anything gather once it is idle.
+            // As the shard's loop does: a pass when it is woken, and another while the last has
+            // left something to do. Nor does anything gather once it is idle.
             self.world.engines[engine].set_gather_ms(0);
             self.world.engines[engine].end_gathering();
             self.world.end_pass(engine);

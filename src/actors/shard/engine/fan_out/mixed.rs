@@ -1,4 +1,5 @@
-//! The rounds of the mixed lane: which slots receive what of a round, and which channels wait too long there.
+//! The rounds of the mixed lane: which slots receive what of a round, and which channels wait too
+//! long there.
 
 use std::sync::Arc;
 
