@@ -7,6 +7,7 @@ mod book;
 mod circles;
 mod client_feature;
 mod commands;
+mod comments;
 mod dist;
 mod guides;
 mod layers;
