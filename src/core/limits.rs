@@ -4,29 +4,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ClientAddress;
 
-/// Defines limits, each with its default beside it.
-macro_rules! limits {
+/// Defines a struct of settings, each with its default beside it.
+macro_rules! with_defaults {
     (
         $(#[$attribute:meta])*
-        pub struct $limits:ident {
-            $($(#[$doc:meta])* pub $limit:ident: $kind:ty = $default:expr,)*
+        pub struct $settings:ident {
+            $($(#[$doc:meta])* pub $setting:ident: $kind:ty = $default:expr,)*
         }
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         #[non_exhaustive]
-        pub struct $limits {
-            $($(#[$doc])* pub $limit: $kind,)*
+        pub struct $settings {
+            $($(#[$doc])* pub $setting: $kind,)*
         }
 
-        impl Default for $limits {
+        impl Default for $settings {
             fn default() -> Self {
-                Self { $($limit: $default,)* }
+                Self { $($setting: $default,)* }
             }
         }
     };
 }
+pub(crate) use with_defaults;
 
 /// All limits of a hub. `Default` gives the documented defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ pub struct Limits {
     pub per_subject: SubjectLimits,
 }
 
-limits! {
+with_defaults! {
     /// Retention. Whichever bound is reached first evicts the oldest events; a client whose
     /// position is before them gets a gap event.
     pub struct HistoryLimits {
@@ -69,7 +70,7 @@ limits! {
     }
 }
 
-limits! {
+with_defaults! {
     /// The channel directory.
     pub struct ChannelLimits {
         /// Channels in the directory, closed ones included; past it a publish or a subscription
@@ -96,7 +97,7 @@ limits! {
     }
 }
 
-limits! {
+with_defaults! {
     /// One connection: a stream or a waiting long-poll.
     pub struct ConnectionLimits {
         /// Streams and waiting polls in all; past it new ones are refused for a while.
@@ -178,7 +179,7 @@ pub enum SlowPolicy {
     Skip,
 }
 
-limits! {
+with_defaults! {
     /// Publishing.
     pub struct PublishLimits {
         /// Bytes of a request body; past it 413.
@@ -212,7 +213,7 @@ limits! {
     }
 }
 
-limits! {
+with_defaults! {
     /// Long-polls.
     pub struct PollLimits {
         /// Seconds a poll waits if it has no `timeout`.
@@ -229,7 +230,7 @@ limits! {
     }
 }
 
-limits! {
+with_defaults! {
     /// One HTTP/2 connection.
     pub struct Http2Limits {
         /// Requests under way on one connection, streams and waiting polls included; past it a
@@ -252,7 +253,7 @@ limits! {
     }
 }
 
-limits! {
+with_defaults! {
     /// The head of a request.
     pub struct RequestLimits {
         /// Bytes of the target (path and query); past it 414.
@@ -264,7 +265,7 @@ limits! {
     }
 }
 
-limits! {
+with_defaults! {
     /// Limits of one IPv4 address, or one /64 of IPv6. 0 turns a limit off.
     pub struct AddressLimits {
         /// Sockets on which requests are read and answered; past it new ones are refused for a
@@ -301,7 +302,7 @@ impl AddressLimits {
     }
 }
 
-limits! {
+with_defaults! {
     /// Limits of all tokens with one subject together. 0 turns a limit off.
     pub struct SubjectLimits {
         /// Streams and waiting polls; past it new ones are refused for a while.

@@ -28,6 +28,7 @@ pub use connection_msg::{ConnectionMsg, ConnectionStart, Effect, Transport};
 pub use event_outline::{EventOutline, Retained};
 pub use history::{Evicted, FellOff, History, NotInMemory, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
+pub(crate) use limits::with_defaults;
 pub use limits::{
     AddressLimits, ChannelLimits, ConnectionLimits, HistoryLimits, Http2Limits, Limits, PollLimits,
     PublishLimits, RequestLimits, SlowPolicy, SubjectLimits,

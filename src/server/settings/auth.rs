@@ -6,68 +6,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     auth::{Algorithm, JwksUrlText, Secret},
+    core::with_defaults,
     http::MetricsAccess,
 };
 
-/// Keys other than `jwt_secret`, the rules for tokens, and where requests carry tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct AuthSettings {
-    /// The algorithm of the secret. A token that names another one is refused.
-    pub secret_algorithm: Algorithm,
-    /// Public keys: the algorithm, a colon, and a file in PEM.
-    pub public_key_files: Vec<PublicKeyFile>,
-    /// A file with a JSON Web Key Set.
-    pub jwks_file: String,
-    /// The URL of an issuer's JSON Web Key Set.
-    pub jwks_url: JwksUrlText,
-    /// Seconds between two refreshes of the set at the URL.
-    pub jwks_refresh_s: u32,
-    /// The shortest time in seconds between two refreshes that tokens with unknown keys cause.
-    pub jwks_refresh_min_s: u32,
-    /// The issuer (`iss`) that a token must have; not checked if empty.
-    pub issuer: String,
-    /// A token must be for one of these audiences (`aud`); not checked if empty.
-    pub audience: Vec<String>,
-    /// Whether a token must have an expiry (`exp`).
-    pub expiry_required: bool,
-    /// Seconds by which the clocks of the hub and the issuer may differ.
-    pub leeway_s: u32,
-    /// Most bytes of a token.
-    pub token_bytes_max: u32,
-    /// Whether streams and polls accept a token in the query.
-    pub query_token: bool,
-    /// The name of the cookie that may hold a token; empty if none may.
-    pub cookie: String,
-    /// Origins whose pages may publish with the cookie.
-    pub cookie_origins: Vec<String>,
-    /// Who may read the metrics.
-    pub metrics: MetricsAccess,
-    /// A token that gives access to the metrics and nothing else. It is not a JWT.
-    pub metrics_token: Secret,
-}
-
-impl Default for AuthSettings {
-    fn default() -> Self {
-        Self {
-            secret_algorithm: Algorithm::HS256,
-            public_key_files: Vec::new(),
-            jwks_file: String::new(),
-            jwks_url: JwksUrlText::default(),
-            jwks_refresh_s: 300,
-            jwks_refresh_min_s: 10,
-            issuer: String::new(),
-            audience: Vec::new(),
-            expiry_required: true,
-            leeway_s: 5,
-            token_bytes_max: 8_192,
-            query_token: true,
-            cookie: String::new(),
-            cookie_origins: Vec::new(),
-            metrics: MetricsAccess::Loopback,
-            metrics_token: Secret::default(),
-        }
+with_defaults! {
+    /// Keys other than `jwt_secret`, the rules for tokens, and where requests carry tokens.
+    pub struct AuthSettings {
+        /// The algorithm of the secret. A token that names another one is refused.
+        pub secret_algorithm: Algorithm = Algorithm::HS256,
+        /// Public keys: the algorithm, a colon, and a file in PEM.
+        pub public_key_files: Vec<PublicKeyFile> = Vec::new(),
+        /// A file with a JSON Web Key Set.
+        pub jwks_file: String = String::new(),
+        /// The URL of an issuer's JSON Web Key Set.
+        pub jwks_url: JwksUrlText = JwksUrlText::default(),
+        /// Seconds between two refreshes of the set at the URL.
+        pub jwks_refresh_s: u32 = 300,
+        /// The shortest time in seconds between two refreshes that tokens with unknown keys cause.
+        pub jwks_refresh_min_s: u32 = 10,
+        /// The issuer (`iss`) that a token must have; not checked if empty.
+        pub issuer: String = String::new(),
+        /// A token must be for one of these audiences (`aud`); not checked if empty.
+        pub audience: Vec<String> = Vec::new(),
+        /// Whether a token must have an expiry (`exp`).
+        pub expiry_required: bool = true,
+        /// Seconds by which the clocks of the hub and the issuer may differ.
+        pub leeway_s: u32 = 5,
+        /// Most bytes of a token.
+        pub token_bytes_max: u32 = 8_192,
+        /// Whether streams and polls accept a token in the query.
+        pub query_token: bool = true,
+        /// The name of the cookie that may hold a token; empty if none may.
+        pub cookie: String = String::new(),
+        /// Origins whose pages may publish with the cookie.
+        pub cookie_origins: Vec<String> = Vec::new(),
+        /// Who may read the metrics.
+        pub metrics: MetricsAccess = MetricsAccess::Loopback,
+        /// A token that gives access to the metrics and nothing else. It is not a JWT.
+        pub metrics_token: Secret = Secret::default(),
     }
 }
 
