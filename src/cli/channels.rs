@@ -7,10 +7,9 @@ use super::{
     CliError,
     hub::{HubArgs, run_once},
     human,
-    output::print,
     pages::{Listing, PageArgs, SortKey},
     table::{Cell, Column, Table},
-    terminal::{Style, Terminal},
+    terminal::Style,
 };
 
 #[derive(Debug, clap::Args)]
@@ -67,12 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             operator.channels(&query).await
         },
     ))?;
-    if args.page.json {
-        return print(listing.into_json("channels"));
-    }
-    print(table(&listing.rows).render(Terminal::of_stdout().as_ref()))?;
-    listing.note_next();
-    Ok(())
+    listing.print(&args.page, table)
 }
 
 /// Channels as a table.

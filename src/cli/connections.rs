@@ -12,7 +12,7 @@ use super::{
     output::print,
     pages::{Listing, PageArgs, SortKey},
     table::{Cell, Column, Table},
-    terminal::{Style, Terminal},
+    terminal::Style,
 };
 
 #[derive(Debug, clap::Args)]
@@ -110,12 +110,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             operator.connections(&query).await
         },
     ))?;
-    if args.page.json {
-        return print(listing.into_json("connections"));
-    }
-    print(table(&listing.rows).render(Terminal::of_stdout().as_ref()))?;
-    listing.note_next();
-    Ok(())
+    listing.print(&args.page, table)
 }
 
 /// Connections as a table.

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 use visnyk::client::OperateError;
 
-use super::{CliError, hub::say};
+use super::{CliError, hub::say, output, table::Table, terminal::Terminal};
 
 /// How many rows of a listing are wanted, and in what form.
 #[derive(Debug, clap::Args)]
@@ -28,9 +28,11 @@ pub(crate) trait SortKey: ValueEnum {
 /// The rows of a listing.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    pub(crate) rows: Vec<Value>,
+    rows: Vec<Value>,
+    /// The member of a page that has them.
+    member: &'static str,
     /// The cursor of the next listing.
-    pub(crate) next: Option<String>,
+    next: Option<String>,
     /// The other members of the first page.
     others: Map<String, Value>,
 }
@@ -39,14 +41,15 @@ impl Listing {
     /// Fetches rows in the hub's order up to the limit; or all rows up to [`SORTED_MAX`], of which
     /// those with the largest figures are kept.
     pub(crate) async fn fetch(
-        rows_member: &'static str,
+        member: &'static str,
         args: &PageArgs,
         sort: Option<&impl SortKey>,
         fetch: impl AsyncFn(&[(&str, &str)]) -> Result<Value, OperateError>,
     ) -> Result<Self, CliError> {
         let limit = args.limit as usize;
         let wanted = if sort.is_some() { SORTED_MAX } else { limit };
-        let mut listing = Self { rows: Vec::new(), next: args.after.clone(), others: Map::new() };
+        let next = args.after.clone();
+        let mut listing = Self { rows: Vec::new(), member, next, others: Map::new() };
         loop {
             let page_limit = (wanted - listing.rows.len()).min(PAGE_MAX).to_string();
             let mut query = vec![("limit", page_limit.as_str())];
@@ -54,7 +57,7 @@ impl Listing {
             let Value::Object(mut page) = fetch(&query).await.map_err(CliError::failed)? else {
                 return Err(CliError::failed(OperateError::NotAHub));
             };
-            let Some(Value::Array(rows)) = page.remove(rows_member) else {
+            let Some(Value::Array(rows)) = page.remove(member) else {
                 return Err(CliError::failed(OperateError::NotAHub));
             };
             listing.rows.extend(rows);
@@ -82,9 +85,18 @@ impl Listing {
         Ok(listing)
     }
 
-    /// One document of all rows.
-    pub(crate) fn into_json(self, rows_member: &'static str) -> String {
-        let mut document = json!({ rows_member: self.rows });
+    /// Prints the rows as one JSON document, or as a table with a note on how to see more.
+    pub(crate) fn print(self, args: &PageArgs, table: fn(&[Value]) -> Table) -> Result<(), CliError> {
+        if args.json {
+            return output::print(self.into_json());
+        }
+        output::print(table(&self.rows).render(Terminal::of_stdout().as_ref()))?;
+        self.note_next();
+        Ok(())
+    }
+
+    fn into_json(self) -> String {
+        let mut document = json!({ (self.member): self.rows });
         for (name, value) in self.others {
             document[name] = value;
         }
@@ -95,7 +107,7 @@ impl Listing {
     }
 
     /// Prints on stderr how to see more.
-    pub(crate) fn note_next(&self) {
+    fn note_next(&self) {
         if let Some(next) = &self.next {
             say(&format!("there are more: --after {next}, or a larger --limit"));
         }
