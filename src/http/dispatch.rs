@@ -180,11 +180,12 @@ async fn serve(
         client: checks.client,
         trace: checks.trace.as_ref().and_then(|trace| trace.publish.as_ref()),
     };
+    let in_path = Some(context.parameter);
     match endpoint {
-        Endpoint::Stream => run(context, v1::stream::channel(context)?).await,
-        Endpoint::StreamMany => run(context, v1::stream::many(context)?).await,
-        Endpoint::Poll => run(context, v1::poll::channel(context)?).await,
-        Endpoint::PollMany => run(context, v1::poll::many(context)?).await,
+        Endpoint::Stream => run(context, v1::stream::open(context, in_path)?).await,
+        Endpoint::StreamMany => run(context, v1::stream::open(context, None)?).await,
+        Endpoint::Poll => run(context, v1::poll::open(context, in_path)?).await,
+        Endpoint::PollMany => run(context, v1::poll::open(context, None)?).await,
         Endpoint::Publish => run(context, v1::publish::channel(context, body)?).await,
         Endpoint::PublishMany => run(context, v1::publish::many(context, body)?).await,
         Endpoint::ListChannels => run(context, v1::channels::List::of(context)?).await,

@@ -59,7 +59,7 @@ pub(crate) fn requests(data: &[u8]) {
     if let Ok(wait) = query.wait(&limits) {
         assert!(wait.as_secs() <= limits.poll.timeout_max_s.into());
     }
-    if let Ok(subscription) = query.subscription(&limits) {
+    if let Ok(subscription) = query.subscription(None, &limits) {
         let wanted = second.iter().filter(|(key, _)| key == "channel").count();
         assert!(wanted > 0, "{uri}: {subscription:?}");
     }

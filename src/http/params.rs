@@ -110,34 +110,23 @@ impl<'a> Query<'a> {
         Err(if is_past { problem.limit_exceeded("over_maximum") } else { problem })
     }
 
-    /// The channels, patterns and types that a subscription names.
-    pub(super) fn subscription(&self, limits: &Limits) -> Result<Subscription, Problem> {
-        self.refuse_malformed("channel")?;
-        let mut selectors = Vec::new();
-        for text in self.all("channel") {
-            let selector = ChannelSelector::parse(text);
-            selectors.push(selector.map_err(|e| Problem::field("channel", e.to_string()))?);
-        }
-        self.subscription_to(selectors, limits)
-    }
-
-    /// As [`subscription`](Self::subscription), with the channel or pattern in the path.
-    pub(super) fn subscription_in_path(
+    /// The channels, patterns and types of a subscription. `in_path` is the channel or pattern in
+    /// the path, on a route that has one; on others the query names them.
+    pub(super) fn subscription(
         &self,
-        part: &str,
+        in_path: Option<&str>,
         limits: &Limits,
     ) -> Result<Subscription, Problem> {
-        let selector = ChannelSelector::parse(&path_parameter(part, "channel")?)
-            .map_err(|error| Problem::field("channel", error.to_string()))?;
-        self.subscription_to(vec![selector], limits)
-    }
-
-    /// As [`subscription`](Self::subscription), with the channels given elsewhere.
-    fn subscription_to(
-        &self,
-        selectors: Vec<ChannelSelector>,
-        limits: &Limits,
-    ) -> Result<Subscription, Problem> {
+        let parse = |text: &str| {
+            ChannelSelector::parse(text).map_err(|e| Problem::field("channel", e.to_string()))
+        };
+        let selectors = match in_path {
+            Some(part) => vec![parse(&path_parameter(part, "channel")?)?],
+            None => {
+                self.refuse_malformed("channel")?;
+                self.all("channel").map(parse).collect::<Result<_, _>>()?
+            }
+        };
         self.refuse_malformed("type")?;
         let mut types = Vec::new();
         for text in self.all("type") {
@@ -325,7 +314,7 @@ mod tests {
             let uri: Uri = format!("/?{query}").parse().expect("a target");
             let query = Query::of(&uri).expect("a query");
             let start = query.start(&HeaderMap::new(), true);
-            let error = query.subscription(&limits).err().or(start.err());
+            let error = query.subscription(None, &limits).err().or(start.err());
             let text = error.map(|error| error.into_parts().2);
             let named = field.map(|field| format!("\"field\":\"{field}\""));
             match (&text, named) {

@@ -1,35 +1,20 @@
 //! `GET …/poll`: long-polling.
 
 use crate::{
-    core::Subscription,
     http::{Problem, authentication::holder, call::Context, params::Query, poll::OpenPoll},
     hub::PollRequest,
     model::EnvelopeAnswers,
 };
 
-/// Polls one channel.
-pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenPoll, Problem> {
-    let query = Query::of(&context.parts.uri)?;
-    let limits = context.state.hub.limits();
-    let subscription = query.subscription_in_path(context.parameter, &limits)?;
-    read(context, &query, subscription)
-}
-
-/// Polls several channels and patterns.
-pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenPoll, Problem> {
-    let query = Query::of(&context.parts.uri)?;
-    let subscription = query.subscription(&context.state.hub.limits())?;
-    read(context, &query, subscription)
-}
-
-fn read(
+/// Polls the channel or pattern in the path, or those that the query names.
+pub(in crate::http) fn open(
     context: &Context<'_>,
-    query: &Query<'_>,
-    subscription: Subscription,
+    in_path: Option<&str>,
 ) -> Result<OpenPoll, Problem> {
+    let query = Query::of(&context.parts.uri)?;
     let limits = context.state.hub.limits();
     let poll = PollRequest {
-        subscription,
+        subscription: query.subscription(in_path, &limits)?,
         start: query.start(&context.parts.headers, true)?,
         encoding: &EnvelopeAnswers,
         wait: query.wait(&limits)?,

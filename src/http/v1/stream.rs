@@ -1,7 +1,6 @@
 //! `GET …/events`: Server-Sent Events.
 
 use crate::{
-    core::Subscription,
     http::{
         Problem,
         authentication::holder,
@@ -13,26 +12,13 @@ use crate::{
     model::{EnvelopeEncoding, Framing, MessageEncoding},
 };
 
-/// Streams one channel.
-pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenStream, Problem> {
-    let query = Query::of(&context.parts.uri)?;
-    let limits = context.state.hub.limits();
-    let subscription = query.subscription_in_path(context.parameter, &limits)?;
-    read(context, &query, subscription)
-}
-
-/// Streams several channels and patterns.
-pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenStream, Problem> {
-    let query = Query::of(&context.parts.uri)?;
-    let subscription = query.subscription(&context.state.hub.limits())?;
-    read(context, &query, subscription)
-}
-
-fn read(
+/// Streams the channel or pattern in the path, or those that the query names.
+pub(in crate::http) fn open(
     context: &Context<'_>,
-    query: &Query<'_>,
-    subscription: Subscription,
+    in_path: Option<&str>,
 ) -> Result<OpenStream, Problem> {
+    let query = Query::of(&context.parts.uri)?;
+    let subscription = query.subscription(in_path, &context.state.hub.limits())?;
     let framing: Option<&'static dyn Framing> = match query.one("format")? {
         None | Some("data") => None,
         Some("envelope") => Some(&EnvelopeEncoding),
