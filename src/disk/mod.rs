@@ -38,6 +38,8 @@ mod simulated;
 #[cfg(test)]
 mod simulation;
 mod small_file;
+#[cfg(test)]
+mod small_log;
 mod sync_policy;
 #[cfg(test)]
 mod tests;

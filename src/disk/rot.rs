@@ -3,7 +3,7 @@
 use super::{
     segment::{self, SegmentHeader, base_of},
     simulated::{EIO, Faults, SimulatedDisk, Stop},
-    traps::{append, published, start, try_start},
+    small_log::{append, published, start, try_start},
     *,
 };
 use crate::{

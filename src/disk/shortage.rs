@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     simulated::{EMFILE, Faults, SimulatedDisk, Stop},
-    traps::{append, start},
+    small_log::{append, published, start},
     *,
 };
 use crate::model::Seq;
@@ -65,7 +65,7 @@ fn the_writer_waits_for_a_segment_and_for_notes() {
                 }
                 for seq in [next, next.next()] {
                     writer.begin();
-                    writer.add(&traps::published("a", seq.0));
+                    writer.add(&published("a", seq.0));
                     writer.write(0).and_then(|()| writer.sync()).expect("written");
                 }
                 writer.give_out(noted).expect("noted");

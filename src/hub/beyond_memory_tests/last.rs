@@ -1,6 +1,8 @@
 //! Subscriptions that start with the last events of their channels, which are on disk in part or
 //! alone.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     backend::{LAST_EVENTS_MAX, SeqRange, StartRequest},
