@@ -36,6 +36,8 @@ mod shortage;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
+mod simulated_medium;
+#[cfg(test)]
 mod simulation;
 mod small_file;
 #[cfg(test)]

@@ -12,7 +12,10 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::directory::{Directory, DirectoryFile};
+use super::{
+    directory::{Directory, DirectoryFile},
+    simulated_medium::{Change, Medium, NameChange},
+};
 
 /// A machine with one directory. Clones are the same one.
 #[derive(Clone)]
@@ -69,10 +72,8 @@ impl SimulatedDisk {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             rng: fastrand::Rng::with_seed(seed),
-            files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            name_changes: Vec::new(),
+            medium: Medium::default(),
+            spoilt: BTreeSet::new(),
             calls: 0,
             faults: Faults::default(),
             is_stopped: false,
@@ -107,7 +108,7 @@ impl SimulatedDisk {
     /// Leaves room for `left` bytes; with less than zero, files have to go before there is any.
     pub(super) fn fill(&self, left: i64) {
         let mut state = self.0.lock();
-        state.room = state.used().saturating_add_signed(left);
+        state.room = state.medium.used().saturating_add_signed(left);
     }
 
     /// From now on no file can be opened or created, with this number of an error.
@@ -118,8 +119,8 @@ impl SimulatedDisk {
     /// From now on a file can be opened and not be read: EIO.
     pub(super) fn spoil(&self, name: &str) {
         let mut state = self.0.lock();
-        let id = state.names[name];
-        state.files[id].is_spoilt = true;
+        let id = state.medium.names()[name];
+        state.spoilt.insert(id);
     }
 
     pub(super) fn swallow(&self, calls: Option<Swallowed>) {
@@ -139,37 +140,24 @@ impl SimulatedDisk {
         }
         state.is_stopped = false;
         state.faults = Faults::default();
+        let State { medium, rng, calls, .. } = &mut *state;
         if stop == Stop::PowerCut {
-            state.cut_power();
+            medium.cut_power(*calls, rng);
         }
         // Nothing has a file open any more.
-        let State { files, names, durable_names, .. } = &mut *state;
-        let named: BTreeSet<usize> =
-            names.values().chain(durable_names.values()).copied().collect();
-        for (id, file) in files.iter_mut().enumerate() {
-            if !named.contains(&id) {
-                *file = Content::default();
-            }
-        }
+        medium.drop_unnamed();
     }
 
     /// The names of its files, and their lengths.
     pub(crate) fn files(&self) -> BTreeMap<String, u64> {
         let state = self.0.lock();
-        let len = |id: &usize| state.files[*id].cached.len;
-        state.names.iter().map(|(name, id)| (name.clone(), len(id))).collect()
+        let medium = &state.medium;
+        medium.names().iter().map(|(name, id)| (name.clone(), medium.len(*id))).collect()
     }
 
     /// Changes a byte of a file, at rest.
     pub(super) fn damage(&self, name: &str, offset: u64) {
-        let mut state = self.0.lock();
-        let id = state.names[name];
-        let file = &mut state.files[id];
-        for image in [&mut file.cached, &mut file.durable] {
-            let mut byte = [0];
-            image.read(&mut byte, offset);
-            image.apply(&Change::Write(offset, vec![byte[0] ^ 0x10]));
-        }
+        self.0.lock().medium.damage(name, offset);
     }
 
     fn enter(&self, call: impl FnOnce() -> String) -> io::Result<Call<'_>> {
@@ -200,14 +188,14 @@ impl Directory for SimulatedDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let call = self.enter(|| "list".into())?;
-        let names = call.state.names.keys().cloned().collect();
+        let names = call.state.medium.names().keys().cloned().collect();
         call.end(names)
     }
 
     fn open(&self, name: &str) -> io::Result<SimulatedFile> {
         let call = self.enter(|| format!("open {name}"))?;
         call.state.give_file()?;
-        let Some(&id) = call.state.names.get(name) else {
+        let Some(&id) = call.state.medium.names().get(name) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         call.end(SimulatedFile { disk: self.clone(), id })
@@ -217,11 +205,10 @@ impl Directory for SimulatedDisk {
         let mut call = self.enter(|| format!("create {name} {len}"))?;
         call.state.give_file()?;
         let state = &mut *call.state;
-        let id = state.files.len();
+        let id = state.medium.next_file();
         if call.is_done {
-            state.files.push(Content::default());
-            state.change_name(NameChange::Link(name.to_owned(), id));
-            if state.used() + len > state.room {
+            state.medium.create(state.calls, name);
+            if state.medium.used() + len > state.room {
                 return Err(io::Error::from_raw_os_error(ENOSPC));
             }
             state.change(id, Change::Allocate(len));
@@ -232,7 +219,7 @@ impl Directory for SimulatedDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut call = self.enter(|| format!("rename {from} {to}"))?;
         if call.is_done {
-            if !call.state.names.contains_key(from) {
+            if !call.state.medium.names().contains_key(from) {
                 return Err(io::ErrorKind::NotFound.into());
             }
             if !(call.state.swallowed == Some(Swallowed::LossesFile) && to == "losses") {
@@ -245,7 +232,7 @@ impl Directory for SimulatedDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut call = self.enter(|| format!("remove {name}"))?;
         if call.is_done {
-            if !call.state.names.contains_key(name) {
+            if !call.state.medium.names().contains_key(name) {
                 return Err(io::ErrorKind::NotFound.into());
             }
             call.state.change_name(NameChange::Unlink(name.to_owned()));
@@ -258,14 +245,11 @@ impl Directory for SimulatedDisk {
         let state = &mut *call.state;
         let is_swallowed = match state.swallowed {
             Some(Swallowed::DirectorySyncs | Swallowed::AllSyncs) => true,
-            Some(Swallowed::SyncsOfLosses) => {
-                matches!(state.name_changes.last(), Some((_, NameChange::Rename(_, to))) if to == "losses")
-            }
+            Some(Swallowed::SyncsOfLosses) => state.medium.has_renamed_to("losses"),
             _ => false,
         };
         if call.is_done && !is_swallowed {
-            state.durable_names = state.names.clone();
-            state.name_changes.clear();
+            state.medium.sync_names();
         }
         call.end(())
     }
@@ -274,17 +258,16 @@ impl Directory for SimulatedDisk {
 impl DirectoryFile for SimulatedFile {
     fn len(&self) -> io::Result<u64> {
         let call = self.disk.enter(|| format!("len {}", self.id))?;
-        let len = call.state.files[self.id].cached.len;
+        let len = call.state.medium.len(self.id);
         call.end(len)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let call = self.disk.enter(|| format!("read {} {offset}+{}", self.id, buffer.len()))?;
-        let file = &call.state.files[self.id];
-        if file.is_spoilt {
+        if call.state.spoilt.contains(&self.id) {
             return Err(io::Error::from_raw_os_error(EIO));
         }
-        let read = file.cached.read(buffer, offset);
+        let read = call.state.medium.read(self.id, buffer, offset);
         call.end(read)
     }
 
@@ -292,8 +275,8 @@ impl DirectoryFile for SimulatedFile {
         let mut call = self.disk.enter(|| format!("write {} {offset}+{}", self.id, bytes.len()))?;
         let state = &mut *call.state;
         let end = offset + bytes.len() as u64;
-        let more = end.saturating_sub(state.files[self.id].cached.len);
-        if more > 0 && state.used() + more > state.room {
+        let more = end.saturating_sub(state.medium.len(self.id));
+        if more > 0 && state.medium.used() + more > state.room {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         // One that fails may have written a part.
@@ -313,31 +296,18 @@ impl DirectoryFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         let mut call = self.disk.enter(|| format!("sync {}", self.id))?;
         let state = &mut *call.state;
-        let is_called = |name: &str| state.names.get(name) == Some(&self.id);
+        let is_called = |name: &str| state.medium.names().get(name) == Some(&self.id);
         let is_swallowed = match state.swallowed {
             Some(Swallowed::FileSyncs | Swallowed::AllSyncs) => true,
-            Some(Swallowed::SyncsAfterCut) => {
-                let is_cut = |(_, change): &(u64, Change)| matches!(change, Change::SetLen(_));
-                state.files[self.id].changes.iter().any(is_cut)
-            }
+            Some(Swallowed::SyncsAfterCut) => state.medium.is_cut(self.id),
             Some(Swallowed::SyncsOfSpare) => is_called("spare"),
             Some(Swallowed::SyncsOfLosses) => is_called("losses.new"),
             _ => false,
         };
         let is_failed = call.fault.is_some() && !state.is_stopped;
         if (call.is_done || is_failed) && !is_swallowed {
-            let State { files, rng, .. } = state;
-            let file = &mut files[self.id];
-            for (at, change) in std::mem::take(&mut file.changes) {
-                match change {
-                    // The kernel takes pages that it could not write for written.
-                    Change::Write(..) if is_failed && rng.bool() => {}
-                    Change::Allocate(..) | Change::SetLen(..) if is_failed => {
-                        file.changes.push((at, change))
-                    }
-                    change => file.durable.apply(&change),
-                }
-            }
+            let State { medium, rng, .. } = state;
+            medium.sync(self.id, is_failed, rng);
         }
         call.end(())
     }
@@ -345,11 +315,9 @@ impl DirectoryFile for SimulatedFile {
 
 struct State {
     rng: fastrand::Rng,
-    files: Vec<Content>,
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
-    /// Since the directory was synced.
-    name_changes: Vec<(u64, NameChange)>,
+    medium: Medium,
+    /// The files that can be opened and not be read.
+    spoilt: BTreeSet<usize>,
     calls: u64,
     faults: Faults,
     is_stopped: bool,
@@ -372,163 +340,17 @@ impl Call<'_> {
     }
 }
 
-#[derive(Default)]
-struct Content {
-    cached: Image,
-    durable: Image,
-    /// Since it was synced.
-    changes: Vec<(u64, Change)>,
-    is_spoilt: bool,
-}
-
-/// The content of a file. Behind `bytes` it is zero.
-#[derive(Default)]
-struct Image {
-    bytes: Vec<u8>,
-    len: u64,
-}
-
-enum Change {
-    Allocate(u64),
-    Write(u64, Vec<u8>),
-    SetLen(u64),
-}
-
-enum NameChange {
-    Link(String, usize),
-    Rename(String, String),
-    Unlink(String),
-}
-
-impl Image {
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Write(offset, bytes) => {
-                let (start, end) = (*offset as usize, *offset as usize + bytes.len());
-                if self.bytes.len() < end {
-                    self.bytes.resize(end, 0);
-                }
-                self.bytes[start..end].copy_from_slice(bytes);
-                self.len = self.len.max(end as u64);
-            }
-            Change::Allocate(len) | Change::SetLen(len) => {
-                self.bytes.truncate(*len as usize);
-                self.len = *len;
-            }
-        }
-    }
-
-    fn has(&self, offset: u64, bytes: &[u8]) -> bool {
-        self.bytes.get(offset as usize..).is_some_and(|stored| stored.starts_with(bytes))
-    }
-
-    fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
-        let count = buffer.len().min(self.len.saturating_sub(offset) as usize);
-        let stored = self.bytes.get(offset as usize..).unwrap_or_default();
-        let copied = stored.len().min(count);
-        buffer[..copied].copy_from_slice(&stored[..copied]);
-        buffer[copied..count].fill(0);
-        count
-    }
-}
-
 impl State {
     fn give_file(&self) -> io::Result<()> {
         self.denies_files.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
     }
 
-    fn used(&self) -> u64 {
-        self.names.values().map(|id| self.files[*id].cached.len).sum()
-    }
-
     fn change(&mut self, file: usize, change: Change) {
-        let file = &mut self.files[file];
-        file.cached.apply(&change);
-        file.changes.push((self.calls, change));
+        self.medium.change(self.calls, file, change);
     }
 
     fn change_name(&mut self, change: NameChange) {
-        change_name(&mut self.names, &change);
-        self.name_changes.push((self.calls, change));
-    }
-
-    fn cut_power(&mut self) {
-        // What comes before is kept, what comes behind is lost; or each change by itself.
-        let moment = match self.rng.u8(..4) {
-            0 => Some(0),
-            1 => Some(u64::MAX),
-            2 => Some(self.rng.u64(..=self.calls)),
-            _ => None,
-        };
-        for (at, change) in std::mem::take(&mut self.name_changes) {
-            if self.fate(at, moment) == Fate::Kept {
-                change_name(&mut self.durable_names, &change);
-            }
-        }
-        self.names = self.durable_names.clone();
-        for id in 0..self.files.len() {
-            for (at, mut change) in std::mem::take(&mut self.files[id].changes) {
-                match (self.fate(at, moment), &mut change) {
-                    (Fate::Kept, _) => {}
-                    // A sector is written whole or not at all. That of the end of a log has what
-                    // is durable before it too, and no log could do without this.
-                    (Fate::Damaged, Change::Write(offset, bytes))
-                        if self.files[id].durable.has(*offset, bytes) => {}
-                    (Fate::Damaged, Change::Write(offset, bytes)) => {
-                        damage(&mut self.rng, offset, bytes);
-                    }
-                    _ => continue,
-                }
-                self.files[id].durable.apply(&change);
-            }
-            let file = &mut self.files[id];
-            file.cached = Image { bytes: file.durable.bytes.clone(), len: file.durable.len };
-        }
-    }
-
-    /// What becomes of a change that was made at a call and not synced.
-    fn fate(&mut self, at: u64, moment: Option<u64>) -> Fate {
-        match moment {
-            Some(moment) if at <= moment => Fate::Kept,
-            Some(0) => Fate::Lost,
-            Some(_) if self.rng.u8(..4) > 0 => Fate::Lost,
-            Some(_) => Fate::Damaged,
-            None => self.rng.choice([Fate::Kept, Fate::Lost, Fate::Damaged]).expect("three"),
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Kept,
-    Lost,
-    Damaged,
-}
-
-fn change_name(names: &mut BTreeMap<String, usize>, change: &NameChange) {
-    match change {
-        NameChange::Link(name, id) => drop(names.insert(name.clone(), *id)),
-        NameChange::Unlink(name) => drop(names.remove(name)),
-        NameChange::Rename(from, to) => {
-            if let Some(id) = names.remove(from) {
-                names.insert(to.clone(), id);
-            }
-        }
-    }
-}
-
-/// What a write leaves that was under way: a part of it, or holes, or noise.
-fn damage(rng: &mut fastrand::Rng, offset: &mut u64, bytes: &mut Vec<u8>) {
-    let (a, b) = (rng.usize(..=bytes.len()), rng.usize(..=bytes.len()));
-    let range = a.min(b)..a.max(b);
-    match rng.u8(..4) {
-        0 => bytes.truncate(a),
-        1 => {
-            bytes.drain(..a);
-            *offset += a as u64;
-        }
-        2 => bytes[range].fill(0),
-        _ => rng.fill(&mut bytes[range]),
+        self.medium.change_name(self.calls, change);
     }
 }
 
