@@ -22,12 +22,13 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct FoundEvents {
     events: Arc<[Next]>,
-    /// Up to here the subscription gets these events alone; what follows is read like any history.
+    /// Up to this seq the subscription gets only these events; later ones are read like any
+    /// history.
     through: Seq,
     /// How many events of each channel were looked for; set only if the search has reached its
     /// limit of bytes before it had found all.
     cut: Option<LastEvents>,
-    /// Their part of the memory that searches share.
+    /// The memory of these events, as a part of the memory that searches share.
     memory: Option<Arc<SearchBytes>>,
 }
 
@@ -52,12 +53,13 @@ impl FoundEvents {
         &self.events
     }
 
-    /// Up to here the subscription gets these events alone.
+    /// Up to this seq the subscription gets only these events.
     pub(super) fn through(&self) -> Seq {
         self.through
     }
 
-    /// Just before the oldest event after `after` that is still retained, or at the end.
+    /// The cursor before the oldest event after `after` that is still retained; without one, the
+    /// end.
     pub(super) fn cursor_after(&self, after: Seq) -> Seq {
         let mut due = self.due(after, self.through).iter();
         let retained = due.find(|next| !next.entry().events().has_lost(next.seq_before()));

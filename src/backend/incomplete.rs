@@ -1,5 +1,5 @@
-//! The channels of a search for last events of which memory does not have enough: their older
-//! events are searched on disk.
+//! The channels of a search for last events that have too few events in memory: the log on disk is
+//! searched for their older ones.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,10 +12,10 @@ use crate::{
 /// The channels of one search that are to be searched on disk.
 #[derive(Debug)]
 pub(super) struct IncompleteChannels {
-    /// With a keyed hash: publishers choose the names.
+    /// The map has a keyed hash, since publishers choose the names.
     pub(super) channels: HashMap<ChannelName, IncompleteChannel>,
     channels_max: usize,
-    /// The log on disk is still to be searched up to this seq; behind it, the search is done.
+    /// The log on disk is still to be searched up to this seq, backwards.
     pub(super) through: Seq,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct IncompleteChannels {
 #[derive(Debug)]
 pub(super) struct IncompleteChannel {
     pub(super) entry: Arc<ChannelEntry>,
-    /// Its events after this seq have been looked at in memory.
+    /// Its events after this seq were examined in memory.
     pub(super) through: Seq,
     /// The last of its events on disk.
     last: Seq,
@@ -32,8 +32,8 @@ pub(super) struct IncompleteChannel {
 }
 
 impl IncompleteChannels {
-    /// Without channels yet. Once there are more than twice `channels_max` of them, the
-    /// `channels_max` whose last events are the newest are kept.
+    /// A collection without channels. When it has more than twice `channels_max`, it keeps the
+    /// `channels_max` whose last events are the newest.
     pub(super) fn new(channels_max: usize) -> Self {
         Self { channels: HashMap::new(), channels_max, through: Seq::ZERO }
     }
@@ -54,7 +54,7 @@ impl IncompleteChannels {
         self.channels = HashMap::new();
     }
 
-    /// Adds a channel of which `left` more events are wanted, all up to `through`. The last one on
+    /// Adds a channel from which `left` more events up to `through` are wanted. Its last event on
     /// disk is `last`.
     pub(super) fn add(&mut self, entry: &Arc<ChannelEntry>, through: Seq, last: Seq, left: usize) {
         self.through = self.through.max(last);
@@ -67,8 +67,8 @@ impl IncompleteChannels {
         }
     }
 
-    /// Drops the channels whose events on disk have all been looked at. Gives the first event on
-    /// disk of the others, or a seq before it.
+    /// Drops the channels whose events on disk were all examined. Returns the first event of the
+    /// others on disk, or a seq before it.
     pub(super) fn first(&mut self) -> Option<Seq> {
         let mut first = None;
         self.channels.retain(|_, channel| {
@@ -89,6 +89,6 @@ impl IncompleteChannels {
     }
 }
 
-/// With at most so many channels a turn skips the blocks that have none of them; with more it reads
-/// every block.
+/// With at most this many channels a turn skips the blocks that have none of them; with more, it
+/// reads every block.
 const HASHES_MAX: usize = if cfg!(test) { 4 } else { 1_024 };

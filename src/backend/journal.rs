@@ -47,7 +47,8 @@ impl Journal {
         self.entries.push_back(Entry::Kept(event));
     }
 
-    /// Begins behind `after`. `evictions` is how many there were when the histories were counted.
+    /// Begins after `after`. `evictions` is the number of evictions when the histories were
+    /// counted.
     pub(super) fn begin_with(&mut self, after: Seq, evictions: u64) {
         self.reset(after);
         self.evictions = evictions;
@@ -82,7 +83,7 @@ impl Journal {
         self.after = head;
     }
 
-    /// Its whole state as text, without the numbers of the evictions.
+    /// The whole state as text, without the numbers of evictions.
     #[cfg(test)]
     pub(super) fn describe(&self) -> String {
         let entries = self.entries.iter().map(|entry| match entry {
@@ -118,7 +119,7 @@ impl Journal {
         }
     }
 
-    /// Every event after this one is here.
+    /// Every event after this seq has an entry.
     pub(super) fn after(&self) -> Seq {
         self.after
     }

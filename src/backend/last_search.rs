@@ -39,12 +39,12 @@ pub struct SearchKey {
     each: LastEvents,
 }
 
-/// What comes of a search that was taken out of its reader.
+/// The result of a search that was taken out of its reader.
 #[derive(Debug)]
 pub enum SearchStep {
-    /// It has got its memory, and begins.
+    /// The search has its memory, and begins.
     Begins(LastSearch),
-    /// It is over, and has found these events.
+    /// The search is over, and has found these events.
     Found(FoundEvents),
 }
 
@@ -52,7 +52,7 @@ pub enum SearchStep {
 #[derive(Debug)]
 pub struct LastSearch {
     pub(super) key: Arc<SearchKey>,
-    /// The head of the log when it began. Later events are not looked for.
+    /// The head of the log when the search began. It ignores later events.
     head: Seq,
     /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
     pub(super) newest: BinaryHeap<Reverse<Next>>,
@@ -70,12 +70,12 @@ pub struct LastSearch {
     stage: Stage,
 }
 
-/// A search's part of the memory that searches share.
+/// The part of a search in the memory that searches share.
 #[derive(Debug)]
 enum SearchPart {
-    /// It has not asked for any; it does not ask where memory is not limited.
+    /// The search has not asked for memory; where memory is not limited, it never does.
     None,
-    /// It waits for so many bytes.
+    /// The search waits for this many bytes.
     Awaited(u32),
     Taken(SearchBytes),
 }
@@ -91,7 +91,7 @@ enum Stage {
 #[derive(Debug)]
 struct LookBack {
     entry: Arc<ChannelEntry>,
-    /// It is still to be searched up to this seq, backwards.
+    /// The channel is still to be searched up to this seq, backwards.
     through: Seq,
     /// How many more events are wanted.
     left: usize,
@@ -120,18 +120,18 @@ impl LastSearch {
         }
     }
 
-    /// What it looks for.
+    /// What the search looks for.
     pub(crate) fn key(&self) -> &Arc<SearchKey> {
         &self.key
     }
 
-    /// The head of the log when it began.
+    /// The head of the log when the search began.
     pub(crate) fn head(&self) -> Seq {
         self.head
     }
 
-    /// Takes its part of the memory that searches share, unless it has it; false if it has to wait.
-    /// `channels` is how many there are in the directory.
+    /// Takes a part of the memory that searches share, unless the search has it; false if it has to
+    /// wait. `channels` is the number of channels in the directory.
     pub(super) fn take_memory(&mut self, memory: &SearchMemory, channels: usize) -> bool {
         if let SearchPart::Taken(_) = self.memory {
             return true;
@@ -143,7 +143,7 @@ impl LastSearch {
         is_taken
     }
 
-    /// How much memory it waits for.
+    /// The bytes that the search waits for.
     pub(crate) fn waits_for(&self) -> Option<u32> {
         match self.memory {
             SearchPart::Awaited(bytes) => Some(bytes),
@@ -151,12 +151,12 @@ impl LastSearch {
         }
     }
 
-    /// Gives it the memory that it has waited for.
+    /// Gives the search the memory that it waits for.
     pub(crate) fn give_memory(&mut self, bytes: SearchBytes) {
         self.memory = SearchPart::Taken(bytes);
     }
 
-    /// Bytes that it may hold if the directory has so many channels.
+    /// Bytes that the search may need with this many channels in the directory.
     fn bytes_max(&self, channels: usize) -> u32 {
         let channels = match self.key.patterns.is_empty() {
             true => self.key.named.len(),
@@ -171,13 +171,12 @@ impl LastSearch {
         SEARCH_BYTES + 2 * events.min(LAST_EVENTS_MAX) * size_of::<Next>()
     }
 
-    /// Frees the memory that it does not need any more, once all events in memory have been looked
-    /// at.
+    /// Frees the memory that the search needs no longer, once all events in memory were examined.
     pub(super) fn shrink(&mut self) {
         let incomplete = self.incomplete.channels.len();
         let events = incomplete * self.key.each.get() + self.newest.len();
         let bytes = Self::found_bytes(events) + IncompleteChannels::bytes(incomplete);
-        // They may have grown to more than that.
+        // The collections may have grown beyond their content.
         self.newest.shrink_to_fit();
         self.incomplete.channels.shrink_to_fit();
         self.channels = VecDeque::new();
@@ -231,23 +230,23 @@ impl LastSearch {
         self.is_over_in_memory()
     }
 
-    /// Whether it has looked at all events in memory.
+    /// Whether all events in memory were examined.
     pub(super) fn is_over_in_memory(&self) -> bool {
         self.channels.is_empty() && matches!(self.stage, Stage::Over)
     }
 
-    /// Whether it has to look for older events on disk.
+    /// Whether older events are to be searched on disk.
     pub(crate) fn needs_disk(&self) -> bool {
         !self.incomplete.is_empty() && self.newest.len() < LAST_EVENTS_MAX
     }
 
-    /// Ends it because it has read as many bytes as it may.
+    /// Ends the search because it has read its limit of bytes.
     pub(super) fn cut(&mut self) {
         self.is_cut = self.needs_disk() && self.incomplete.first().is_some();
         self.incomplete.clear();
     }
 
-    /// Whether it has ended at its limit of bytes, before it had found all.
+    /// Whether the search ended at its limit of bytes, before it had found all events.
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -331,7 +330,7 @@ impl LastSearch {
 /// Events that a subscription may start with, of all its channels together; the newest are taken.
 /// 16 bytes each.
 pub(crate) const LAST_EVENTS_MAX: usize = if cfg!(test) { 12 } else { 10_000 };
-/// Bytes that a search takes besides what it has found.
+/// Bytes of a search besides the events found.
 const SEARCH_BYTES: usize = 512;
 /// Events that one look visits, each a comparison with the types.
 const LOOK_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 2_048 };

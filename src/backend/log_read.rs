@@ -25,8 +25,8 @@ pub struct LogRead {
     wanted: Wanted,
     known: KnownLosses,
     range: SeqRange,
-    /// Whether every event of the range had left memory when the reader was sent to the disk
-    /// (`disk_through`). If so, only a loss of events on disk can be new to the reader.
+    /// Whether all events of the range had left memory when `disk_through` was set. If so, only a
+    /// loss of events on disk can be unknown to the reader.
     left_memory: bool,
 }
 

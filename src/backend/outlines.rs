@@ -31,13 +31,13 @@ pub struct Outlines {
     /// The events in memory in log order, among others that retention has removed since.
     pub(super) order: VecDeque<(Seq, u32)>,
     pub(super) in_memory: usize,
-    /// Of the events in memory, bookkeeping included.
+    /// Bytes of the events in memory, bookkeeping included.
     bytes: u64,
     bytes_max: u64,
     pub(super) evictions: u64,
     pub(super) unloaded_through: Seq,
-    /// The latest events without a hole between their seqs: those after the first seq, up to the
-    /// second.
+    /// The latest events without a hole between their seqs: they are after the first seq, and end
+    /// with the second.
     pub(super) run: (Seq, Seq),
 }
 
@@ -45,7 +45,7 @@ pub struct Outlines {
 #[derive(Debug, Clone, Copy)]
 pub struct ChannelIndex(u32);
 
-/// What is counted of a channel.
+/// The counts of a channel.
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) entry: Arc<ChannelEntry>,
@@ -104,7 +104,7 @@ impl Outlines {
         self.channel(index.0).entry.events().is_closed()
     }
 
-    /// Appends an event that is in the log behind all others.
+    /// Appends an event that comes after all others in the log.
     pub fn append(&mut self, index: ChannelIndex, event: EventOutline, kind: EventKind) {
         let seq = event.seq;
         if seq != self.run.1.next() {
@@ -124,7 +124,7 @@ impl Outlines {
         self.make_room();
     }
 
-    /// Takes over a closed channel whose closing event the log does not have.
+    /// Adds a closed channel whose closing event is not in the log.
     pub fn restore_closed(&mut self, index: ChannelIndex, seq: Seq, closed_ms: u64) {
         let channel = self.channel_mut(index.0);
         channel.last = seq;
@@ -132,7 +132,7 @@ impl Outlines {
         self.store.close(&entry, seq, closed_ms);
     }
 
-    /// Lets a closed channel take events again. Those up to its end are evicted.
+    /// Lets a closed channel take events again. Its events up to the closing one are evicted.
     pub fn reopen(&mut self, index: ChannelIndex) {
         let channel = self.channel_mut(index.0);
         let Some(closing) = channel.entry.events().closed_seq() else { return };

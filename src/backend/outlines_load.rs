@@ -38,7 +38,7 @@ impl Outlines {
         order.retain(|(seq, index)| self.is_in_memory(*seq, *index));
         let (begin, last) = self.run;
         let journal_after = match head > last {
-            // The journal is empty: the log goes on behind a hole.
+            // The journal is empty: the log continues after a hole.
             true => last,
             false => begin.max(self.unloaded_through).max(Journal::reach_back(last)),
         };
@@ -65,11 +65,11 @@ impl Outlines {
 struct Loading {
     outlines: Outlines,
     entries: Vec<Option<Arc<ChannelEntry>>>,
-    /// Events that stay in memory, in log order.
+    /// The events that stay in memory, in log order.
     in_memory: Vec<(Seq, u32)>,
     /// How many of them have been read.
     loaded: usize,
-    /// The journal has the events after this one, up to the last.
+    /// The journal has all events after this seq.
     journal_after: Seq,
     last: Seq,
     now_ms: u64,
@@ -90,7 +90,7 @@ impl Loading {
         self.read_through(log, self.journal_after, self.last, None)
     }
 
-    /// The next events to read from before the journal, as many as one search looks for.
+    /// The next events to read that are before the journal, as many as one search looks for.
     fn seqs_before_journal(&self) -> Option<Vec<Seq>> {
         let left = self.in_memory[self.loaded..].iter().map(|(seq, _)| *seq);
         let seqs: Vec<Seq> =

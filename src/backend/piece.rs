@@ -7,11 +7,11 @@ use crate::model::{Event, Seq};
 /// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeqRange {
-    /// The reader has all events up to here.
+    /// The reader has all events up to this seq.
     pub after: Seq,
-    /// No further than this.
+    /// Only events up to this seq.
     pub through: Seq,
-    /// Events at most.
+    /// The most events.
     pub events_max: usize,
     /// Stop after this many frame bytes; one event may exceed it.
     pub bytes_max: usize,
@@ -22,7 +22,7 @@ pub struct SeqRange {
 pub struct Piece {
     /// Events, in log order.
     pub events: Vec<Arc<Event>>,
-    /// The reader then has all events of the subscription up to here.
+    /// After this piece, the reader has all events of the subscription up to this seq.
     pub through: Seq,
     /// Whether the read stopped before the end of the range. The piece may be empty then, since one
     /// read visits a limited number of channels.

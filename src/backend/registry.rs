@@ -1,6 +1,5 @@
-//! What this process knows of channels beside their events: names, counts, the shards that serve
-//! them, and the permits of their publishers. It is gone with the process, whatever keeps the
-//! events.
+//! The state of channels beside their events: names, counts, the shards that serve them, and the
+//! permits of their publishers. It ends with the process, whatever storage keeps the events.
 
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ impl Registry {
         Self::with_policies(limits, ChannelPolicies::new(limits, Vec::new()))
     }
 
-    /// The same, with rules for some channels.
+    /// As [`new`](Self::new), with rules for some channels.
     pub fn with_policies(limits: &Limits, policies: ChannelPolicies) -> Self {
         let publish = &limits.publish;
         let publish_permits =
@@ -78,8 +77,8 @@ impl Registry {
         &self.tombstones
     }
 
-    /// The shards that events of these channels concern. The caller moves the head first, and asks
-    /// then: connections of any other shard begin behind these events.
+    /// The target shards of events of these channels. The caller moves the head first: connections
+    /// of any other shard begin after these events.
     pub fn target_shards<'a>(
         &'a self,
         channels: impl IntoIterator<Item = &'a ChannelEntry>,
@@ -88,8 +87,8 @@ impl Registry {
         TargetShards::of(named.chain([&*self.pattern_subscribers]))
     }
 
-    /// What the info routes say of a channel. Its subscribers are those that name it and those
-    /// whose patterns match it.
+    /// The report on a channel. Its subscribers are those that name it and those whose patterns
+    /// match it.
     pub fn info(&self, entry: &ChannelEntry, epoch: Epoch) -> ChannelInfo {
         let mut info = entry.info(epoch);
         let (streams, pollers) = self.pattern_counts.matching(entry.name());
@@ -98,7 +97,7 @@ impl Registry {
         info
     }
 
-    /// The same for a channel that does not exist: the patterns of subscribers may match its name.
+    /// The report on a channel that does not exist: patterns of subscribers may match its name.
     pub fn empty_info(&self, name: &ChannelName) -> ChannelInfo {
         let (subscribers, pollers) = self.pattern_counts.matching(name);
         ChannelInfo {

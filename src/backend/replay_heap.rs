@@ -49,7 +49,7 @@ impl ReplayHeap {
         Self { known, after, through, horizon: through, oldest, stage: Stage::Named }
     }
 
-    /// The reader has all events up to here.
+    /// The reader has all events up to this seq.
     pub(super) fn after(&self) -> Seq {
         self.after
     }

@@ -1,12 +1,11 @@
-//! The memory that all searches for last events share. What a search has found counts until it is
-//! sent.
+//! The memory that all searches for last events share. Found events count until they are sent.
 
 use std::{future::Future, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The memory that searches share. A search for which too little is left waits; waiting searches
-/// get it in the order of their arrival.
+/// The memory that searches share. If too little is left, a search waits; waiting searches get
+/// memory in the order of their arrival.
 #[derive(Debug)]
 pub struct SearchMemory {
     free: Arc<Semaphore>,
@@ -42,12 +41,12 @@ impl SearchMemory {
         async move { free.acquire_many_owned(bytes).await.ok().map(SearchBytes) }
     }
 
-    /// Gives no more parts, and ends the waits.
+    /// Ends the waits, and gives out no more memory.
     pub fn close(&self) {
         self.free.close();
     }
 
-    /// A search that needs more than all of it gets all of it.
+    /// The bytes, but at most all memory: a search that needs more gets all of it.
     fn at_most_all(&self, bytes: u32) -> u32 {
         u32::try_from(self.bytes_max).map_or(bytes, |all| bytes.min(all))
     }

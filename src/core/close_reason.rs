@@ -1,4 +1,4 @@
-//! The reasons for which connections end, and which of them clients are informed of.
+//! The reasons for which connections end, and whether clients are informed of them.
 
 use crate::model::labels;
 
@@ -12,7 +12,7 @@ labels! {
         SlowConsumer = "slow_consumer",
         /// Its peer accepted no byte for the write stall time.
         WriteStalled = "write_stalled",
-        /// The kernel gave its connection up: what was sent was not acknowledged in time, or its
+        /// The kernel gave up its connection: sent bytes were not acknowledged in time, or its
         /// peer's window stayed closed or nearly so.
         TimedOut = "timed_out",
         /// Its last named channel was closed.
@@ -37,7 +37,7 @@ labels! {
         EndedByAdmin = "ended_by_admin",
         /// Its next events cannot be read from disk.
         HistoryUnreadable = "history_unreadable",
-        /// As many connections as may already wait for a read of the disk.
+        /// Too many connections already wait for a read of the disk.
         HistoryBusy = "history_busy",
         /// Its shard ended: by a crash, or because the drain window is over.
         ShardEnded = "shard_ended",

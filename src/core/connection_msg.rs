@@ -26,12 +26,12 @@ pub enum ConnectionMsg {
         /// Its events in the round, without those up to
         /// [`Connection::counted_through`](super::Connection::counted_through).
         events: u32,
-        /// Their bytes.
+        /// Bytes of these events.
         bytes: u64,
     },
     /// The peer accepted all bytes of a send.
     Sent {
-        /// The client has been sent everything up to here.
+        /// The client has been sent everything up to this seq.
         through: Seq,
         /// Events among them that were not replay, and their bytes.
         sent: (u32, u64),
@@ -57,16 +57,17 @@ pub enum ConnectionMsg {
     Writable,
     /// The search for its start is done.
     StartFound {
-        /// Everything up to here is the client's already.
+        /// The client has everything up to this seq already.
         cursor: Seq,
-        /// Events up to here are replay.
+        /// Events up to this seq are replay.
         replay_through: Seq,
         /// Bytes that come before any event.
         preamble: Bytes,
     },
-    /// What comes next is being read from disk; events up to here count as replay.
+    /// The next events are being read from disk; events up to this seq count as replay.
     ReadsDisk(Seq),
-    /// What comes next is in memory; if it was on disk before, events up to here count as replay.
+    /// The next events are in memory. If they were on disk before, events up to this seq count as
+    /// replay.
     ReadsMemory(Seq),
     /// A read of history found no event up to this seq, and there is more to read.
     NothingUpTo(Seq),
@@ -95,7 +96,7 @@ pub enum ConnectionMsg {
     /// The hub is draining; the connection is to end at the given time. A further message changes
     /// the time.
     Drain {
-        /// When, in milliseconds.
+        /// The time, in milliseconds.
         at_ms: u64,
     },
     /// Its lease was renewed.
@@ -134,9 +135,9 @@ pub enum Effect {
 /// The initial state of a connection. The default starts before the first event and has no channel.
 #[derive(Debug)]
 pub struct ConnectionStart {
-    /// Everything up to here is the client's already.
+    /// The client has everything up to this seq already.
     pub cursor: Seq,
-    /// Events up to here are replay.
+    /// Events up to this seq are replay.
     pub replay_through: Seq,
     /// The unsent part of the preamble: a response head, a first block, a gap.
     pub preamble: Bytes,

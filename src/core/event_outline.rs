@@ -1,5 +1,5 @@
-//! The facts of an event that retention needs. At a start the hub reads no more than these of most
-//! events on disk.
+//! The facts of an event that retention needs. At a start the hub reads only these of most events
+//! on disk.
 
 use std::sync::Arc;
 

@@ -11,20 +11,20 @@ use super::{
 };
 use crate::model::{Event, Seq};
 
-/// The retained events of a channel, in log order. With a log on disk the oldest may be there
-/// alone. A start keeps outlines instead of events, by the same rules.
+/// The retained events of a channel, in log order. With a log on disk the oldest may be only there.
+/// At a start the same rules apply to outlines instead of events.
 ///
 /// A read copies a bounded number of `Arc`s. A snapshot would keep evicted events in memory until
 /// its slowest reader has finished, and so break the memory limits.
 #[derive(Debug)]
 pub struct History<E = Arc<Event>> {
     events: VecDeque<E>,
-    /// Of those in memory.
+    /// Bytes of the events in memory, bookkeeping included.
     bytes: u64,
     evicted_through: Seq,
-    /// How many were ever appended.
+    /// The number of events that were ever appended.
     appended: u64,
-    /// Older ones, which are on disk alone.
+    /// The older events, which are only on disk.
     unloaded: Option<Box<Unloaded>>,
 }
 
@@ -35,7 +35,7 @@ pub struct Evicted {
     pub seqs: SmallVec<[Seq; 2]>,
     /// Their bytes, bookkeeping included.
     pub bytes: u64,
-    /// The last of those that were on disk alone; zero if there were none.
+    /// The last evicted event that was only on disk; zero if there was none.
     pub unloaded_through: Seq,
 }
 
@@ -64,7 +64,7 @@ pub struct FellOff;
 pub enum NotInMemory {
     /// Some have been evicted.
     FellOff,
-    /// Some are on disk alone: up to this one.
+    /// Some are only on disk, up to this one.
     OnDisk(Seq),
 }
 
@@ -141,12 +141,14 @@ impl<E: Retained> History<E> {
         evicted
     }
 
-    /// Evicts everything up to and including `through`, which is in memory or after all that is.
+    /// Evicts everything up to and including `through`, which is in memory or after all events
+    /// there.
     pub fn evict_through(&mut self, through: Seq) -> Evicted {
         self.evict_some_through(through, usize::MAX)
     }
 
-    /// The same, at most `events_max` events in memory at a time, the oldest ones.
+    /// As [`evict_through`](Self::evict_through), for at most `events_max` of the oldest events in
+    /// memory.
     pub fn evict_some_through(&mut self, through: Seq, events_max: usize) -> Evicted {
         let mut evicted = Evicted::default();
         self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.first() <= through);
@@ -165,16 +167,16 @@ impl<E: Retained> History<E> {
             && (self.events.len() > limits.events_max as usize || self.bytes > limits.bytes_max)
     }
 
-    /// Evicts everything up to and including `through`, of which events were lost that it does not
-    /// have.
+    /// Evicts everything up to and including `through`: up to there events were lost, also some
+    /// that the history does not have.
     pub fn lose_through(&mut self, through: Seq) -> Evicted {
         let evicted = self.evict_through(through);
         self.evicted_through = self.evicted_through.max(through);
         evicted
     }
 
-    /// Evicts an event that the log on disk removes, and whatever comes before it. It has so many
-    /// frame bytes.
+    /// Evicts an event of `bytes` frame bytes that the log on disk removes, and all events before
+    /// it.
     pub fn evict_removed(&mut self, seq: Seq, bytes: u64) -> Evicted {
         let Some(unloaded) = &mut self.unloaded else { return self.evict_through(seq) };
         if seq < unloaded.first() {
@@ -203,12 +205,12 @@ impl<E: Retained> History<E> {
         bytes
     }
 
-    /// The events that are on disk alone: the first of them or a seq before it, and the last.
+    /// The events that are only on disk: the first of them or a seq before it, and the last.
     pub fn unloaded(&self) -> Option<(Seq, Seq)> {
         self.unloaded.as_ref().map(|unloaded| (unloaded.first(), unloaded.through()))
     }
 
-    /// The oldest retained event after `after`; of those on disk a seq that may be before it.
+    /// The oldest retained event after `after`; for events on disk, a seq that may be before it.
     pub fn next_after(&self, after: Seq) -> Option<Seq> {
         if let Some(unloaded) = &self.unloaded
             && unloaded.through() > after
@@ -234,7 +236,7 @@ impl<E: Retained> History<E> {
         self.events.front().map(Retained::seq)
     }
 
-    /// The oldest retained event; of those on disk a seq that may be before it.
+    /// The oldest retained event; for events on disk, a seq that may be before it.
     pub fn first(&self) -> Option<Seq> {
         match &self.unloaded {
             Some(unloaded) => Some(unloaded.first()),
@@ -242,8 +244,8 @@ impl<E: Retained> History<E> {
         }
     }
 
-    /// The oldest retained event that a log on disk has, which does not have those in memory up to
-    /// `unwritten`; or a seq before it.
+    /// The oldest retained event that a log on disk has, or a seq before it. The log does not have
+    /// the events in memory up to `unwritten`.
     pub fn first_written(&self, unwritten: Seq) -> Option<Seq> {
         match self.unloaded {
             Some(_) => self.first(),
@@ -259,7 +261,7 @@ impl<E: Retained> History<E> {
         }
     }
 
-    /// When what age removes next was accepted, in milliseconds since 1970.
+    /// When the event was accepted that age removes next, in milliseconds since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
         match &self.unloaded {
             Some(unloaded) => Some(unloaded.oldest_ms()),
@@ -287,8 +289,8 @@ impl<E: Retained> History<E> {
         self.bytes + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.bytes())
     }
 
-    /// Evicts chunks of what is on disk alone, as long as `is_due` says so of what there is, with
-    /// the events and bytes in memory.
+    /// Evicts chunks of the events that are only on disk, as long as `is_due` is true of the
+    /// retained events and bytes.
     fn evict_unloaded(
         &mut self,
         evicted: &mut Evicted,

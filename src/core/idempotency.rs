@@ -74,8 +74,8 @@ pub enum Remembered<A> {
 #[derive(Debug)]
 pub struct Idempotency<A> {
     answers: HashMap<Fingerprint, Stored<A>>,
-    /// When each was stored. A key that was stored twice, as a log on disk may have it, is here
-    /// twice; the earlier time is passed over.
+    /// When each answer was stored. A key that was stored twice, as in a log on disk, is here
+    /// twice; the earlier time is ignored.
     order: VecDeque<(u64, Fingerprint)>,
     keys_max: usize,
     keep_ms: u64,
@@ -151,7 +151,7 @@ impl<A: Clone> Idempotency<A> {
         self.oldest().is_none_or(|stored| is_settled(&stored.answer))
     }
 
-    /// The answer whose time comes first in the order, unless it was stored again later.
+    /// The oldest answer in the order, unless it was stored again later.
     fn oldest(&self) -> Option<&Stored<A>> {
         let (at_ms, scope) = self.order.front()?;
         self.answers.get(scope).filter(|stored| stored.at_ms == *at_ms)

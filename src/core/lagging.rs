@@ -5,25 +5,25 @@ use bytes::Bytes;
 use super::ConnectionLimits;
 use crate::model::Seq;
 
-/// What only a connection that is BEHIND needs.
+/// The state that only a connection that is BEHIND needs.
 #[derive(Debug, Default)]
 pub(super) struct Lagging {
     /// The unsent rest of the frame in flight, or of a block of the hub itself.
     pub(super) rest: Bytes,
-    /// Events up to here are replay and do not count as lag.
+    /// Events up to this seq are replay and do not count as lag.
     pub(super) replay_through: Seq,
     pub(super) lag_events: u32,
     pub(super) lag_bytes: u64,
-    /// The size of the largest round since it fell behind that alone exceeded the lag limit. It is
-    /// added to the limit, so that one large batch does not close every connection that cannot
-    /// accept it at once.
+    /// The size of the largest round that alone exceeded the lag limit, since the connection fell
+    /// behind. The limit is raised by it, so that one large batch does not close every connection
+    /// that cannot accept it at once.
     pub(super) large_events: u32,
     pub(super) large_bytes: u64,
     pub(super) skip: bool,
-    /// The socket took less than it was given last, and has not become writable since. The rest may
-    /// be empty all the same: the bytes taken may end with an event.
+    /// The socket accepted less than the last send, and has not become writable since. The rest may
+    /// be empty nevertheless: the accepted bytes may end with an event.
     pub(super) is_blocked: bool,
-    /// The next events are read from disk, and so is whatever is published meanwhile.
+    /// The next events are read from disk, and so are all that are published meanwhile.
     pub(super) is_on_disk: bool,
     /// When a read of history last found nothing, in milliseconds: until then there were no bytes
     /// for the peer.
@@ -48,7 +48,7 @@ impl Lagging {
         }
     }
 
-    /// Events up to here count as replay.
+    /// Events up to `head` count as replay.
     pub(super) fn begin_replay(&mut self, head: Seq) {
         self.replay_through = self.replay_through.max(head);
         (self.lag_events, self.lag_bytes) = (0, 0);
@@ -61,7 +61,7 @@ impl Lagging {
         self.lag_bytes = self.lag_bytes.saturating_sub(bytes);
     }
 
-    /// What is added to its limits for a large round.
+    /// What a large round adds to its limits.
     pub(super) fn large(&self) -> (u32, u64) {
         (self.large_events, self.large_bytes)
     }
