@@ -23,9 +23,9 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// The wait after one more failure. The first is `base` and up to a quarter more; each
-    /// further one lies between `base` and a ceiling that doubles up to [`CEILING_MAX`], or to
-    /// `base` where that is longer. `retry_after`, the hub's own word, is a lower bound.
+    /// The wait after one more failure. The first wait is `base` and up to a quarter more. Each
+    /// further wait is between `base` and a ceiling, which doubles up to [`CEILING_MAX`], or up to
+    /// `base` if that is longer. `retry_after`, which the hub has sent, is a lower bound.
     pub(crate) fn next(&mut self, base: Duration, retry_after: Option<Duration>) -> Duration {
         let base = base.max(retry_after.unwrap_or_default());
         let ceiling = match self.failures {

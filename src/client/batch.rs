@@ -86,10 +86,10 @@ pub struct Batch {
 pub struct BatchFull;
 
 impl Batch {
-    /// Events in a batch at most: what a hub that shares its log takes by default; others take
+    /// Most events of a batch: the default limit of a hub that shares its log; other hubs accept
     /// more.
     pub const EVENTS_MAX: usize = 256;
-    /// Bytes in a batch of more than one event at most: a quarter of what a hub takes by default.
+    /// Most bytes of a batch with more than one event: a quarter of a hub's default limit.
     pub const BYTES_MAX: usize = 256 * 1024;
 
     /// A batch for one channel; its events name none.

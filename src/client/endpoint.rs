@@ -55,8 +55,8 @@ impl Endpoint {
         Self::parse_with(url, None)
     }
 
-    /// The same, with the roots of a file in PEM instead of the system's. A hub's own certificate,
-    /// if it is signed by itself, can be its root.
+    /// As [`parse`](Self::parse), with the root certificates of a file in PEM instead of the
+    /// system's. The hub's own certificate can be a root, if it is signed by itself.
     pub fn parse_with_roots(url: &str, roots: &Path) -> Result<Self, EndpointError> {
         Self::parse_with(url, Some(roots))
     }

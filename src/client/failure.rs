@@ -7,20 +7,20 @@ use thiserror::Error;
 
 use super::problem::Problem;
 
-/// A temporary failure. Which request it hit and whether another attempt follows is said where
-/// it is reported.
+/// A temporary failure. The report of it says which request failed, and whether another attempt
+/// follows.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No connection came about, or it broke.
+    /// No connection could be made, or it broke.
     #[error("cannot reach the hub")]
     Connection(#[source] Box<dyn StdError + Send + Sync>),
     /// The hub, or a proxy before it, refused for now.
     #[error("{problem}")]
     Refused {
-        /// What it said.
+        /// The reason that the hub gave.
         problem: Problem,
-        /// How long it asked to wait, at most five minutes.
+        /// How long the hub asked to wait, at most five minutes.
         retry_after: Option<Duration>,
     },
     /// Nothing came for so long that the connection must be dead.

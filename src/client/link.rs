@@ -25,19 +25,19 @@ pub(crate) struct Link {
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
-/// How an exchange can fail.
+/// Why an exchange failed.
 #[derive(Debug, Error)]
 pub(crate) enum ExchangeError {
     /// Another attempt may help.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// The hub will say the same again.
+    /// The hub would refuse the request again.
     #[error("{0}")]
     Refused(Problem),
-    /// The hub's certificate is not accepted, nor will be the next time.
+    /// The hub's certificate is not accepted, and a further attempt does not help.
     #[error(transparent)]
     Certificate(#[from] CertificateRejected),
-    /// The body of the answer is larger than this client takes.
+    /// The body of the answer is larger than this client accepts.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
 }
@@ -134,12 +134,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// To one address; a name with several addresses shares it.
+/// Timeout for the connection to one address; a name with several addresses shares it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A longer `Retry-After` counts as this one, lest a mistake silences a client for days.
+/// The longest `Retry-After`: a mistake of a server must not silence a client for days.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// What is read of a refusal.
+/// Bytes of a refusal that are read.
 const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]

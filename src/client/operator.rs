@@ -1,4 +1,4 @@
-//! Looking at a running hub, and closing what is in it, by single requests.
+//! Inspects a running hub, and closes its channels and connections, by single requests.
 
 use std::{fmt, time::Duration};
 
@@ -14,8 +14,8 @@ use super::failure::Failure;
 use super::link::{ExchangeError, Link, read_body};
 use super::problem::Problem;
 
-/// Asks one hub what it does. Each call is one request, which is not repeated, and gives the hub's
-/// JSON as docs/api.md describes it: members that a later hub adds are there too.
+/// Asks one hub about its state. Each call is one request, which is not repeated. It returns the
+/// hub's JSON as docs/api.md describes it, with the members that a later hub adds.
 pub struct Operator {
     link: Link,
     answer_timeout: Duration,
@@ -31,10 +31,10 @@ pub enum OperateError {
     /// The hub's certificate is not accepted.
     #[error(transparent)]
     Certificate(#[from] CertificateRejected),
-    /// There is no hub, or it does not answer for now.
+    /// There is no hub at this address, or it does not answer for now.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// The answer is not what a hub says there.
+    /// The answer is not that of a hub.
     #[error("the answer is not that of a hub")]
     NotAHub,
 }

@@ -21,9 +21,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Reads the body of an answer: a problem document, or a line of text, as what speaks TLS
-    /// answers plain HTTP with. Whatever else there is, a proxy's page for instance, leaves the
-    /// status alone.
+    /// Reads the body of an answer: a problem document, or a line of text, such as the answer of a
+    /// TLS port to plain HTTP. Any other body, such as a proxy's page, is ignored, so only the
+    /// status is known.
     pub(crate) fn read(status: StatusCode, body: &[u8]) -> Self {
         #[derive(Deserialize, Default)]
         #[serde(default)]
@@ -58,7 +58,7 @@ fn line_of_text(body: &[u8]) -> Option<String> {
     is_line.then(|| text.to_owned())
 }
 
-/// Bytes of a text that is shown as what the hub said.
+/// Bytes of a text that is shown as the hub's reason.
 const LINE_BYTES_MAX: usize = 200;
 
 impl fmt::Display for Problem {

@@ -1,4 +1,4 @@
-//! Publishing that rides out short outages without losing or repeating an event.
+//! Publishes across short outages without losing or repeating an event.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -75,7 +75,8 @@ impl AnswerBudget {
         Some(AnswerPermit { permit, _of_address: of_address, metrics })
     }
 
-    /// An answer larger than the budget of its address reserves all of that budget.
+    /// Reserves memory of an address's budget. An answer that is larger than this budget reserves
+    /// all of it.
     fn take_of_address(&self, bytes: u64, client: ClientAddress) -> Option<Usage<Network>> {
         let max = u32::try_from(self.per_address.answers_bytes_max).unwrap_or(u32::MAX);
         let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);

@@ -45,7 +45,7 @@ impl BodyBudget {
                 metrics: Arc::clone(metrics),
             })
         };
-        // So small a budget that one small body may be all of it.
+        // In a very small budget, one small body may need all of it.
         let small = (bytes / SMALL_BODIES_PART).max(bytes.min(SMALL_BYTES_MAX as usize));
         Self { large: room(bytes), small: room(small) }
     }

@@ -32,7 +32,7 @@ use crate::{
     telemetry::{Metrics, Samples},
 };
 
-/// The options of a hub to be started.
+/// The options of a hub that is to be started.
 #[derive(Debug, Clone, Default)]
 pub struct HubBuilder {
     limits: Limits,
@@ -42,7 +42,7 @@ pub struct HubBuilder {
     backend: Option<BackendOptions>,
 }
 
-/// The hub did not start.
+/// Why the hub did not start.
 #[derive(Debug, Error)]
 #[error("the hub did not start: {0}")]
 pub struct StartError(String);

@@ -20,9 +20,9 @@ use crate::{
 /// slot, so one that is open from the first page to the last is listed once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ConnectionCursor {
-    /// Which shard.
+    /// The shard.
     pub shard: usize,
-    /// Which of its slots.
+    /// The slot of this shard.
     pub slot: u32,
 }
 
@@ -64,7 +64,7 @@ pub struct ConnectionTotals {
     pub streams: u64,
     /// Polls waiting.
     pub polls: u64,
-    /// Of both, those that are behind, and how far they lag.
+    /// The streams and polls that are behind, and how far they lag.
     pub behind: BehindCounts,
     /// The limit of both together.
     pub connections_max: u32,

@@ -28,21 +28,21 @@ pub enum PublishError {
     /// No permits within `publish.wait_ms`.
     #[error("the hub is busy: no room within {wait_ms} ms")]
     Overloaded {
-        /// How long it waited.
+        /// How long the publisher waited.
         wait_ms: u32,
     },
     /// The rate limit of the publisher or of a channel is exceeded.
     #[error("{} too fast: there is room again in {wait_ms} ms", .rate.description())]
     TooFast {
-        /// Which limit.
+        /// The limit.
         rate: EventRate,
-        /// After which time a retry is within the limit.
+        /// The time after which a retry is within the limit.
         wait_ms: u64,
     },
     /// The batch alone is larger than the burst of a rate limit.
     #[error("{} with more than {events_max} events at once", .rate.description())]
     OverBurst {
-        /// Which limit.
+        /// The limit.
         rate: EventRate,
         /// The burst.
         events_max: u32,
@@ -50,11 +50,11 @@ pub enum PublishError {
     /// The publisher's rate of new channels is exceeded.
     #[error("too many new channels: there may be another in {wait_ms} ms")]
     TooManyNewChannels {
-        /// After which time another may be created.
+        /// The time after which another channel may be created.
         wait_ms: u64,
     },
     /// The memory budget of request bodies is exhausted.
-    #[error("the bodies of publishes under way fill the room they have ({bytes_max} bytes)")]
+    #[error("the memory for bodies of publishes under way is used up ({bytes_max} bytes)")]
     TooManyBodies {
         /// The limit.
         bytes_max: u64,
@@ -78,7 +78,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// The word for it in metrics and traces.
+    /// The word for the error in metrics and traces.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -119,7 +119,7 @@ impl PublishError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// Every channel it names is closed, and the client has all their events.
+    /// Every channel that the subscription names is closed, and the client has all their events.
     #[error("every channel named is closed")]
     Closed,
     /// The hub's connection limit is reached.
@@ -129,7 +129,7 @@ pub enum SubscribeError {
         connections_max: u32,
     },
     /// All replay permits were in use for too long.
-    #[error("as many streams as may ({replays_max}) are being sent what they missed")]
+    #[error("the limit of streams that are being sent history is reached ({replays_max})")]
     TooManyReplays {
         /// The limit.
         replays_max: u32,
@@ -149,19 +149,19 @@ pub enum SubscribeError {
     /// The client's rate of new channels is exceeded.
     #[error("too many new channels: there may be another in {wait_ms} ms")]
     TooManyNewChannels {
-        /// After which time another may be created.
+        /// The time after which another channel may be created.
         wait_ms: u64,
     },
     /// The hub's limit of channels is reached, so a channel cannot be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
     /// This hub did not receive the events up to the start position in time.
-    #[error("this hub has not come to the position yet")]
+    #[error("this hub has not reached the position yet")]
     NotCaughtUp,
-    /// As many readers as may wait for events that are on disk.
-    #[error("as many readers as may wait for the disk")]
+    /// Too many readers wait already for events that are on disk.
+    #[error("too many readers wait for the disk already")]
     HistoryBusy,
-    /// What it would get next cannot be read from disk.
+    /// The next events cannot be read from disk.
     #[error("the events at this position cannot be read from the hub's disk")]
     HistoryUnreadable,
     /// The hub is going down.

@@ -1,4 +1,4 @@
-//! Under which key events are counted, and which rate limit was exceeded.
+//! The key under which events are counted, and the rate limit that was exceeded.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::model::{ClientAddress, labels};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// The subject of a token, wherever it publishes from.
+    /// The subject of a token, from whatever address it publishes.
     Subject(Arc<str>),
     /// An address, for requests without a subject.
     Client(ClientAddress),
@@ -18,11 +18,11 @@ labels! {
     /// The rate limit that a publisher exceeds.
     #[non_exhaustive]
     pub enum EventRate {
-        /// That of a subject.
+        /// The limit of a subject.
         Subject = "subject_rate",
-        /// That of an address.
+        /// The limit of an address.
         Address = "address_rate",
-        /// That of a channel, for all its publishers together.
+        /// The limit of a channel, for all its publishers together.
         Channel = "channel_rate",
     }
 }

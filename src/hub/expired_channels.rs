@@ -1,5 +1,5 @@
-//! Channels that a start does not create: all of their events so far are older than their
-//! retention. What they have lost is recorded for many of these events at once.
+//! Channels that a start does not create, since all of their events so far are too old for their
+//! retention. Their losses are recorded for many events at once.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::{
 
 /// The channels, up to a number.
 pub(super) struct ExpiredChannels {
-    /// With a keyed hash: publishers choose the names.
+    /// The map has a keyed hash, since publishers choose the names.
     channels: HashMap<ChannelName, Expired>,
     names_max: usize,
     now_ms: u64,
@@ -22,13 +22,13 @@ struct Expired {
 }
 
 impl ExpiredChannels {
-    /// None, of a directory that remembers so many channels that it does not have. With more here
-    /// the result would depend on when they are recorded.
+    /// Without channels, for a directory that remembers this many evicted ones. With more channels
+    /// here, the result would depend on when they are recorded.
     pub(super) fn new(remembered_max: usize, now_ms: u64) -> Self {
         Self { channels: HashMap::new(), names_max: remembered_max.min(NAMES_MAX), now_ms }
     }
 
-    /// Whether the event is too old and of a channel that is here. It is noted.
+    /// Whether the event is too old and its channel is here; then the event counts as lost.
     pub(super) fn lose(&mut self, name: &str, seq: Seq, time_ms: u64) -> bool {
         match self.channels.get_mut(name) {
             Some(expired) if time_ms + expired.age_max_ms <= self.now_ms => {
@@ -53,8 +53,8 @@ impl ExpiredChannels {
         }
     }
 
-    /// Has the directory know what they have lost, in the order of the log. Called before a channel
-    /// is created or evicted, which asks for it.
+    /// Records the losses in the directory, in the order of the log. Called before a channel is
+    /// created or evicted, which asks for its losses.
     pub(super) fn record(&mut self, directory: &Directory) {
         let mut lost: Vec<_> =
             self.channels.drain().map(|(name, expired)| (expired.last, name)).collect();

@@ -24,21 +24,20 @@ pub struct Hub(pub(super) Arc<HubParts>);
 
 /// The parts of a hub.
 pub(super) struct HubParts {
-    /// A change replaces them as a whole.
+    /// Replaced as a whole by a change.
     pub(super) limits: ArcSwap<Limits>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    /// Its figures of the last minutes.
+    /// The hub's figures of the last minutes.
     pub(super) samples: Arc<Samples>,
     pub(super) throttled_logs: ThrottledLogs,
     // Channels and their events.
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<EventStore>,
     pub(super) log: Arc<Log>,
-    /// Which channels are transient, as the log on disk has noted. Its lock is held while rules
-    /// change.
+    /// The transient channels that the log on disk has noted. The lock is held while rules change.
     pub(super) transient: Mutex<TransientChannels>,
-    /// With a log on disk.
+    /// Readers of the log on disk, if there is one.
     pub(super) log_reads: Option<Arc<LogReads>>,
     pub(super) poll_times: Arc<PollTimes>,
     // Actors.
@@ -47,7 +46,7 @@ pub(super) struct HubParts {
     pub(super) root: RootHandle,
     // Limits of clients.
     pub(super) connections: ConnectionAdmission,
-    /// Lists of connections for subjects, which look at all connections.
+    /// Permits for pages of connections that clients with a subject list.
     pub(super) subject_lists: Semaphore,
     pub(super) channel_creator: ChannelCreator,
     pub(super) quotas: Quotas,

@@ -89,12 +89,12 @@ impl Hub {
         infos
     }
 
-    /// The limits it runs with now.
+    /// The current limits.
     pub fn limits(&self) -> Arc<Limits> {
         self.0.limits.load_full()
     }
 
-    /// The incarnation of its log.
+    /// The epoch of its log.
     pub fn epoch(&self) -> Epoch {
         self.0.store.epoch()
     }
@@ -109,7 +109,7 @@ impl Hub {
         self.0.clock.now_ms()
     }
 
-    /// A moment of [`now_ms`](Self::now_ms) on the wall clock as it is set now.
+    /// The wall-clock time, as the clock is set now, of a moment of [`now_ms`](Self::now_ms).
     pub fn wall_ms_at(&self, at_ms: u64) -> u64 {
         self.0.clock.wall_ms_at(at_ms)
     }
@@ -140,8 +140,8 @@ impl Hub {
         self.0.log.shared().is_some_and(|shared| shared.following.is_away())
     }
 
-    /// Whether it loads the histories of a shared log anew, since it missed events or some were
-    /// lost; subscriptions wait meanwhile.
+    /// Whether the hub loads the histories of a shared log again, since it missed events or some
+    /// were lost. Subscriptions wait meanwhile.
     pub fn is_loading(&self) -> bool {
         self.0.log.shared().is_some_and(|shared| shared.following.is_loading())
     }

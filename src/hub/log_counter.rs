@@ -1,4 +1,4 @@
-//! Goes through the log on disk at a start: counts its events, and takes over what else it holds.
+//! Reads the log on disk at a start: counts its events, and takes over its other items.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -21,20 +21,20 @@ pub(super) struct LogCounter {
     keys_from_ms: u64,
     now_ms: u64,
     last: Seq,
-    /// The channels do not fit: nothing more is counted.
+    /// Set if the channels do not fit into the directory: then nothing more is counted.
     full: Option<DirectoryFull>,
     keys: VecDeque<StoredKey>,
     events: u64,
     last_hole: Seq,
 }
 
-/// What a log holds.
+/// The contents of a log.
 pub(super) struct Counted {
     pub(super) outlines: Outlines,
     /// The latest idempotency keys.
     pub(super) keys: VecDeque<StoredKey>,
     pub(super) events: u64,
-    /// The last seq that is given out and not in the log.
+    /// The last seq that was given out and is not in the log.
     pub(super) last_hole: Seq,
 }
 
@@ -57,7 +57,7 @@ impl LogCounter {
         }
     }
 
-    /// Takes over what the log still knows of events that it has removed.
+    /// Takes over what the log remembers of removed events.
     pub(super) fn begin_with(&mut self, removed: &RemovedEvents) -> Result<(), DirectoryFull> {
         self.store.registry().directory().restore_losses(removed.lost(), removed.unnamed());
         for (channel, seq, closed_ms) in removed.closed() {
@@ -74,7 +74,7 @@ impl LogCounter {
         Ok(())
     }
 
-    /// Counts what comes next in the log. `None` for an event that this version does not know.
+    /// Counts the next item of the log. `None` for an event that this version does not know.
     pub(super) fn count(&mut self, item: &LogItem<'_>) -> Option<()> {
         match item {
             _ if self.full.is_some() => return item.recover().map(drop),
@@ -97,7 +97,7 @@ impl LogCounter {
         Some(())
     }
 
-    /// What was counted of a log that goes on behind `last`.
+    /// The counts of a log that continues after `last`.
     pub(super) fn finish(mut self, last: Seq) -> Result<Counted, DirectoryFull> {
         if let Some(full) = self.full {
             return Err(full);
@@ -108,7 +108,7 @@ impl LogCounter {
         Ok(Counted { outlines, keys, events, last_hole })
     }
 
-    /// The next event has this seq.
+    /// Notes the seq of the next event.
     fn come_to(&mut self, seq: Seq) {
         if seq.0 > self.last.0 + 1 {
             self.last_hole = Seq(seq.0 - 1);
@@ -160,8 +160,8 @@ impl LogCounter {
         Some(Ok(None))
     }
 
-    /// When an event was accepted. A clock that was ahead has since been set back: a time that is
-    /// still to come counts as now, or nothing of then would expire in time.
+    /// When an event was accepted. A time after now counts as now: the clock was ahead and has been
+    /// set back, and the event would otherwise expire too late.
     fn accepted_ms(&self, time_ms: u64) -> u64 {
         time_ms.min(self.now_ms)
     }

@@ -32,7 +32,7 @@ use crate::{
 /// Events to publish together: accepted whole or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Publication {
-    /// The events, each with its channel, in the order they are to have.
+    /// The events, each with its channel, in the order of their seqs.
     pub events: Vec<(ChannelName, NewEvent)>,
     /// Names the publish, so that a retry publishes nothing.
     pub key: Option<IdempotencyKey>,
@@ -77,8 +77,8 @@ impl Hub {
         self.publish_traced(publication, None).await
     }
 
-    /// Publishes as [`publish`](Self::publish) does, and has the parts of it recorded, if it is
-    /// traced.
+    /// Publishes as [`publish`](Self::publish) does. If the publish is traced, its spans are
+    /// recorded.
     pub(crate) async fn publish_traced(
         &self,
         publication: Publication,
@@ -107,7 +107,8 @@ impl Hub {
                     self.0.metrics.publishes_unknown.inc();
                     return result;
                 }
-                // A closed channel is counted in the order of the log, a body before it comes here.
+                // Counted elsewhere: a closed channel when the log comes to the publish, a body
+                // before it comes here.
                 PublishError::Empty
                 | PublishError::TooMany { .. }
                 | PublishError::Closed(_)
@@ -273,7 +274,7 @@ struct Unanswered<'a>(Option<&'a Counter>);
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        // A panic is not the client's doing.
+        // A panic is not the client's fault.
         if let Some(cancelled) = self.0
             && !std::thread::panicking()
         {
@@ -282,7 +283,7 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// What the span of a traced publish says of it from the beginning.
+/// The attributes that the span of a traced publish has from its beginning.
 fn attributes_of(publication: &Publication) -> Vec<(&'static str, Value)> {
     let mut attributes = vec![
         ("messaging.system", Value::Word("visnyk")),

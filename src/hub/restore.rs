@@ -30,11 +30,11 @@ pub struct DiskOptions {
     pub sync: SyncPolicy,
     /// Bytes of one segment.
     pub segment_bytes: u64,
-    /// Bytes of all segments; past it the oldest are removed; 0 is without limit.
+    /// Bytes of all segments, above which the oldest are removed; 0 is no limit.
     pub bytes_max: u64,
-    /// How long a segment is kept at most; zero is without limit.
+    /// The longest time that a segment is kept; zero is without limit.
     pub age_max: Duration,
-    /// What readers of history that is not in memory may cost.
+    /// The limits of readers of history that is not in memory.
     pub reads: ReadLimits,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Restored {
     pub(super) log: OpenLog<LocalDirectory>,
     /// The idempotency keys of its events.
     pub(super) keys: VecDeque<StoredKey>,
-    /// Which channels are transient, and were.
+    /// The transient channels, of this process and of earlier ones.
     pub(super) transient: TransientChannels,
 }
 

@@ -58,7 +58,7 @@ impl Hub {
     }
 
     async fn set(&self, new: Option<&Limits>, rules: Vec<ChannelRule>) -> Result<(), RulesError> {
-        // One call after the other, so that none takes back what another has set.
+        // One call after the other, so that none reverts the changes of another.
         let mut transient = self.0.transient.lock().await;
         let running = self.limits();
         let mut limits = with_changeable(&running, new.unwrap_or(&running));
@@ -67,7 +67,7 @@ impl Hub {
         }
         check(&rules, &limits)?;
         let policies = ChannelPolicies::new(&limits, rules);
-        // Also those of before: they have lost something with the end of this process.
+        // Also the patterns of before: their channels lose events when this process ends.
         let channels = transient.clone().with(policies.transient_patterns());
         if channels != *transient {
             self.0.log.note_transient(channels.clone()).await.map_err(RulesError::NotNoted)?;
@@ -88,7 +88,7 @@ impl Hub {
     }
 }
 
-/// `running` with what may change of `new`.
+/// The limits of `running`, with those of `new` that may change.
 fn with_changeable(running: &Limits, new: &Limits) -> Limits {
     let mut limits = running.clone();
     limits.poll = new.poll.clone();

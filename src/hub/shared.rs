@@ -23,7 +23,7 @@ pub(super) async fn open_shared(
     epoch: Epoch,
 ) -> Result<(Arc<EventStore>, Arc<SharedStage>), String> {
     let address = options.redis.address.clone();
-    // The loader replaces this epoch with that of the log.
+    // The loader replaces this epoch by that of the log.
     let store = Arc::new(EventStore::new(epoch, limits.history.total_bytes_max, registry));
     let closed_ms = u64::from(limits.channels.tombstone_s) * 1_000;
     let loader = Loader { store: Arc::clone(&store), clock, closed_ms };

@@ -11,7 +11,7 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HubStatus {
-    /// Whether it takes work.
+    /// Whether the hub accepts work.
     pub state: HubState,
     /// When it started, in milliseconds since 1970, by the wall clock of then.
     pub started_ms: u64,
@@ -21,7 +21,7 @@ pub struct HubStatus {
     pub uptime_ms: u64,
     /// Where events are kept: `memory`, `disk` or `redis`.
     pub history: &'static str,
-    /// Everything up to here is shown.
+    /// Everything up to this position is shown.
     pub head: Position,
     /// Threads that serve connections.
     pub shards: usize,
@@ -33,7 +33,7 @@ pub struct HubStatus {
     pub history_bytes: u64,
     /// Bytes ready for connections whose sockets have not taken them.
     pub unsent_bytes: u64,
-    /// Bytes of memory that the process has; `None` where the system does not say.
+    /// Bytes of memory of the process; `None` if the system does not report them.
     pub resident_bytes: Option<u64>,
     /// Connections of the HTTP server: on which requests are read and answered.
     pub http_connections: u64,
@@ -41,7 +41,7 @@ pub struct HubStatus {
     pub http2_connections: u64,
     /// Events accepted since the start.
     pub events_published: u64,
-    /// Their bytes.
+    /// Frame bytes of these events.
     pub bytes_published: u64,
     /// Events handed to connections since the start.
     pub deliveries: u64,
@@ -57,17 +57,17 @@ labels! {
     /// Whether a hub takes work.
     #[non_exhaustive]
     pub enum HubState {
-        /// It does.
+        /// The hub accepts work.
         Ready = "ready",
-        /// It does, and new clients should go elsewhere: a drain is near.
+        /// The hub accepts work, but new clients should go elsewhere: a drain is near.
         Unready = "unready",
-        /// It ends its connections.
+        /// The hub is ending its connections.
         Draining = "draining",
     }
 }
 
 impl Hub {
-    /// What it does now, and what it has done since it started.
+    /// The present state of the hub, and its counts since the start.
     pub fn status(&self) -> HubStatus {
         let parts = &self.0;
         let metrics = &parts.metrics;

@@ -25,7 +25,7 @@ impl Hub {
             Start::Now | Start::Earliest | Start::Last(_) | Start::Unknown(_) => None,
         };
         let Some(shared) = self.0.log.shared() else {
-            // A hub that began later is where this client was, and it has another log.
+            // A later epoch is that of another log: a hub that was started later has sent it.
             if at.is_some_and(|at| at.epoch.to_u64() > self.0.store.epoch().to_u64()) {
                 self.0.metrics.foreign_positions.inc();
                 self.0.throttled_logs.foreign_position();

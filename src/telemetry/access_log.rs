@@ -1,7 +1,7 @@
 //! The access log: a line for each request, written when it is over.
 //!
 //! A record of the request travels with it and writes the line when it is dropped, so that every
-//! request has one, whatever ends it. What it holds of the target has no tokens in it.
+//! request has one, however it ends. The target in the line has no tokens.
 
 use std::{
     net::IpAddr,
@@ -74,7 +74,7 @@ impl AccessRecord {
         (self.ended, self.position) = (Some(reason), Some(position));
     }
 
-    /// Notes that its client went before it had all of its answer.
+    /// Notes that the client left before it had the whole answer.
     pub fn cut_short(&mut self) {
         self.ended = Some(CUT_SHORT);
     }

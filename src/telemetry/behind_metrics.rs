@@ -1,5 +1,5 @@
-//! How many connections are behind, by why they are, and how far they lag. Shards count both every
-//! second or so, not when it changes.
+//! How many connections are behind, by reason, and how far they lag. Shards count both about every
+//! second, not at each change.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -19,7 +19,7 @@ pub struct BehindMetrics {
 pub struct BehindCounts {
     /// In the order of [`BehindMetrics::STATES`].
     pub connections: [u32; BehindMetrics::STATES.len()],
-    /// Events that they lag, all together.
+    /// Events that they lag together.
     pub lag_events: u64,
 }
 
@@ -32,7 +32,7 @@ impl BehindMetrics {
     /// Why a connection is behind, as reports on connections say it.
     pub const STATES: [&'static str; 4] = ["blocked", "replaying", "catching_up", "ending"];
 
-    /// Replaces what a shard has shown before.
+    /// Replaces the counts that a shard has shown before.
     pub fn replace(&self, before: &BehindCounts, now: &BehindCounts) {
         for (index, state) in Self::STATES.into_iter().enumerate() {
             let (before, now) = (before.connections[index], now.connections[index]);
@@ -45,7 +45,7 @@ impl BehindMetrics {
         self.lag_events.inc_by(now.lag_events as i64 - before.lag_events as i64);
     }
 
-    /// Those of all shards.
+    /// The counts of all shards.
     pub fn counts(&self) -> BehindCounts {
         let count = |state| {
             let gauge = self.connections.get_or_create(&State { state });

@@ -1,5 +1,5 @@
-//! Answers counted by what was asked for and how it went: a counter for each pair, all there from
-//! the start.
+//! Answers counted by kind of request and status: a counter for each pair, all present from the
+//! start.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use prometheus_client::{
 use crate::model::labels;
 
 labels! {
-    /// What requests ask for, coarsely enough for a label.
+    /// The kinds of requests, few enough for a label.
     pub enum RouteClass {
         /// A stream.
         Stream = "stream",

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged: a level (`info`), levels by module (`visnyk::http=debug`), or several of these
-/// with commas between them. Stricter than the parser behind it, which takes a misspelt level for
-/// the name of a module and then logs nothing else.
+/// What is logged: a level (`info`), levels by module (`visnyk::http=debug`), or several of these,
+/// separated by commas. It is stricter than the subscriber's parser, which takes a misspelt level
+/// for the name of a module, and then logs nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
@@ -31,7 +31,7 @@ impl FromStr for LogFilter {
                 return Err(LogFilterError);
             }
         }
-        // The parser behind takes no blanks.
+        // The subscriber's parser accepts no blanks.
         let text = directives.join(",");
         match EnvFilter::builder().parse(&text) {
             Ok(_) => Ok(Self(text)),

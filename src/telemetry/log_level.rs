@@ -22,20 +22,20 @@ struct Level {
 #[derive(Debug)]
 struct Wanted {
     filter: LogFilter,
-    /// Whether the hub's own code is logged at `debug` besides.
+    /// Whether the hub's own code is logged at `debug`, in addition to the filter.
     is_debugging: bool,
 }
 
 impl Wanted {
     fn parse(&self) -> Result<EnvFilter, ParseError> {
-        // The access log has a setting of its own. What the filter says of it itself comes later,
-        // and counts.
+        // The access log has a setting of its own. A directive of the filter for it comes later,
+        // and so wins.
         let text = format!("{ACCESS}=info,{}", self.filter.as_str());
         let filter = EnvFilter::builder().parse(&text)?;
         if !self.is_debugging || filter.max_level_hint() == Some(LevelFilter::TRACE) {
             return Ok(filter);
         }
-        // The last of two for one target counts.
+        // Of two directives for one target the last one wins.
         EnvFilter::builder().parse(format!("{text},{DEBUG}"))
     }
 }

@@ -1,7 +1,7 @@
-//! The way of log lines to stderr: a buffer of a bounded size, and a thread that empties it.
+//! The queue of log lines for stderr: a buffer of a bounded size, and a thread that empties it.
 //!
-//! A reader of stderr that is slow, or has stopped, holds that thread up and no other. Lines that
-//! find no room meanwhile are dropped and counted.
+//! A reader of stderr that is slow or has stopped delays only this thread. Lines for which the
+//! queue has no room are dropped and counted.
 
 use std::{
     io::{self, Write},
@@ -37,8 +37,8 @@ struct Lines {
 }
 
 impl LogQueue {
-    /// Adds a line, or several that belong together; never waits for the writer. A text longer than
-    /// the bound is taken by an empty queue.
+    /// Adds a line, or several that belong together; never waits for the writer. An empty queue
+    /// also accepts a text that is longer than the bound.
     pub(super) fn push(&self, text: &[u8]) {
         let mut lines = self.lines.lock();
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl LogQueue {
             if !is_written {
                 self.dropped.inc_by(count);
             }
-            // A writer that fails would refuse the report too, and that would be reported in turn.
+            // A failing writer would refuse this report too, and that would cause another report.
             // The report is queued before `flush` can find the queue empty.
             let dropped = self.dropped.get();
             if is_written && mem::replace(&mut reported, dropped) < dropped {
@@ -98,7 +98,7 @@ impl LogQueue {
 
 /// The queue to stderr; a process has one.
 static STDERR: LazyLock<LogQueue> = LazyLock::new(LogQueue::default);
-/// Whether there is a thread that writes.
+/// Whether the thread that writes has been started.
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Starts the thread that writes to stderr, once; `bytes_max` bytes may wait for it.
@@ -119,24 +119,23 @@ pub(super) fn dropped() -> Counter {
     STDERR.dropped.clone()
 }
 
-/// Writes plain text to stderr, behind the lines that were logged before.
+/// Writes plain text to stderr, after the lines that were logged before.
 pub(super) fn print(text: &str) {
     match IS_STARTED.load(Ordering::Acquire) {
         true => STDERR.push(text.as_bytes()),
-        // If stderr is gone, nothing else can report it.
+        // If stderr is closed, the error cannot be reported.
         false => drop(io::stderr().write_all(text.as_bytes())),
     }
 }
 
-/// Waits until stderr has everything that was logged, for a second at most. To be called when the
-/// process ends.
+/// Waits until stderr has all logged lines, for a second at most. Called when the process ends.
 pub fn flush() {
     if IS_STARTED.load(Ordering::Acquire) {
         STDERR.flush(FLUSH_TIME_MAX);
     }
 }
 
-/// How long the end of a process waits for a reader of stderr that takes nothing.
+/// How long the end of a process waits for a reader of stderr that reads nothing.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A log line for something that may happen very often, written once a second.
+//! A log line for an event that may happen very often, written at most once a second.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Lets a line be written once a second, with how often its cause happened.
+/// Permits a line once a second, with the number of occurrences.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle {
     last: Mutex<Option<Instant>>,
@@ -29,7 +29,7 @@ impl LogThrottle {
     }
 }
 
-/// The least time between two lines.
+/// The shortest time between two lines.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The log: tracing events as lines of text or JSON on stderr, written by a thread of their own.
 //!
 //! The line that people and scripts wait for at the start (`listening on …`) is not part of the
-//! log: it is printed whatever is logged, as a line of text or as JSON like all others.
+//! log: it is printed at any log level, as text or as JSON like all other lines.
 //!
-//! Whatever the filter says, other crates are logged at `info` at most: below that they show what
-//! clients sent. h2 logs a `:path` that it refuses as it came, and there may be a token in it.
+//! Other crates are logged at most at `info`, whatever the filter says: more verbose lines show
+//! what clients sent. h2 logs a `:path` that it refuses unchanged, and there may be a token in it.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
@@ -87,12 +87,12 @@ pub fn prints_json() -> bool {
     IS_JSON.load(Ordering::Relaxed)
 }
 
-/// Prints what a command says: behind the name of the program, or as JSON.
+/// Prints a message of a command: after the name of the program, or as JSON.
 pub fn print_named(words: &str) {
     print_at(Level::INFO, &if prints_json() { format!("{words}\n") } else { named(words) });
 }
 
-/// Prints why a command failed, with the causes of that, the outermost first, and what may help.
+/// Prints why a command failed, with the causes, the outermost first, and a hint.
 pub fn print_failure(words: &str, causes: &[String], hint: Option<&str>) {
     if prints_json() {
         return log_queue::print(&object(Level::ERROR, words, causes, hint));
@@ -102,17 +102,17 @@ pub fn print_failure(words: &str, causes: &[String], hint: Option<&str>) {
     log_queue::print(&because.chain(hint).fold(named(words), |text, line| text + &line));
 }
 
-/// Each line behind the name of the program.
+/// Puts the name of the program before each line.
 fn named(words: &str) -> String {
     words.lines().map(|line| format!("visnyk: {line}\n")).collect()
 }
 
-/// Prints lines to stderr whatever is logged, in the format of the log.
+/// Prints lines to stderr at any log level, in the format of the log.
 pub fn print(lines: &str) {
     print_at(Level::INFO, lines);
 }
 
-/// The same for what went wrong.
+/// As [`print`], for errors.
 pub fn print_error(lines: &str) {
     print_at(Level::ERROR, lines);
 }
@@ -158,13 +158,13 @@ impl Write for ToQueue {
     }
 }
 
-/// The standard library's own hook writes to stderr itself, and waits for it.
+/// Replaces the standard library's hook, which writes to stderr itself and waits for it.
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let current = thread::current();
     let thread = current.name().unwrap_or("unnamed");
     let words = panic.to_string().replace('\n', " ");
     if !tracing::enabled!(Level::ERROR) {
-        // Whatever is logged, a panic is printed.
+        // A panic is printed at any log level.
         return print_error(&format!("thread {thread}: {words}\n"));
     }
     let backtrace = Backtrace::capture();
@@ -185,23 +185,23 @@ pub enum LogsError {
     /// The filter is refused.
     #[error("the log level is refused")]
     Filter(#[from] LogFilterError),
-    /// The parser behind refuses a filter that ours took.
+    /// The parser of the subscriber refuses a filter that ours accepted.
     #[error("the log level is refused")]
     Parse(#[source] ParseError),
-    /// No thread can be started to write it.
+    /// The thread that writes the log cannot be started.
     #[error("no thread can be started to write the log")]
     Thread(#[source] io::Error),
-    /// Something else receives the process's tracing events.
+    /// Another subscriber receives the process's tracing events.
     #[error("the process logs already")]
     Taken(#[from] TryInitError),
 }
 
-/// Whether log lines of that target and level are known to hold nothing that a client sent in
-/// confidence. Lines of the hub's own code are; a crate that is not named here may log anything.
+/// Whether log lines of this target and level are known to contain nothing confidential of a
+/// client. Lines of the hub's own code are; a crate that is not named here may log anything.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
     let crate_name = metadata.target().split("::").next();
     crate_name == Some(OWN) || *metadata.level() <= Level::INFO
 }
 
-/// The crate whose code takes care of what it logs.
+/// The crate that takes care of what it logs.
 const OWN: &str = env!("CARGO_CRATE_NAME");

@@ -1,5 +1,4 @@
-//! Figures of the process, under the names that all exporters have for them. They are read when
-//! they are asked for.
+//! Figures of the process, with the names that all exporters use. They are read at each scrape.
 
 use std::{
     fmt, fs,
@@ -15,7 +14,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::resident::{resident_bytes, virtual_bytes};
 
-/// The figures, as the kernel has them (proc_pid_stat(5)). One that it does not give is left out.
+/// The figures, as the kernel reports them (proc_pid_stat(5)). Figures that it does not report are
+/// left out.
 #[derive(Debug)]
 pub(super) struct Process {
     /// In seconds since 1970.
@@ -71,7 +71,7 @@ impl Collector for Process {
 fn open_files() -> Option<f64> {
     let directory = "/proc/self/fd";
     match fs::metadata(directory).ok()?.len() {
-        // The directory that is read is one of them.
+        // The directory that is being read is one of them.
         0 => Some(fs::read_dir(directory).ok()?.count().saturating_sub(1) as f64),
         files => Some(files as f64),
     }
@@ -100,8 +100,8 @@ fn field(stat: &str, number: usize) -> Option<f64> {
     behind_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// The unit in which the kernel shows times, on x86-64 and aarch64 alike (`USER_HZ`). To ask for it
-/// by the auxiliary vector ends a process under valgrind.
+/// The unit in which the kernel shows times, on x86-64 and aarch64 alike (`USER_HZ`). Reading it
+/// from the auxiliary vector would end a process under valgrind.
 const TICKS_PER_S: f64 = 100.0;
 const UTIME: usize = 14;
 const STIME: usize = 15;

@@ -1,5 +1,5 @@
-//! The words of labels: each counter by reason has all of its reasons from the start. A reason that
-//! is missing here fails the tests that come to it.
+//! The words of labels: each counter by reason has all of its reasons from the start. Tests fail
+//! that count a reason which is missing here.
 
 use std::fmt;
 

@@ -1,19 +1,19 @@
 //! The memory of this process.
 
-/// Bytes of memory that the process has, shared libraries included; `None` where the system does
-/// not say.
+/// Bytes of memory of the process, shared libraries included; `None` if the system does not report
+/// them.
 pub fn resident_bytes() -> Option<u64> {
     memory_bytes("VmRSS:")
 }
 
-/// Bytes of its address space; `None` where the system does not say.
+/// Bytes of its address space; `None` if the system does not report them.
 pub(super) fn virtual_bytes() -> Option<u64> {
     memory_bytes("VmSize:")
 }
 
-/// A field of `/proc/self/status` (proc_pid_status(5)), a file of the kernel's, which does not
-/// block. `/proc/self/statm` counts in pages, and asking for their size by the auxiliary vector
-/// ends a process under valgrind.
+/// A field of `/proc/self/status` (proc_pid_status(5)), a file in the kernel's memory, which does
+/// not block. `/proc/self/statm` counts in pages, and reading their size from the auxiliary vector
+/// would end a process under valgrind.
 fn memory_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;

@@ -1,5 +1,4 @@
-//! One sample of the hub's figures: what they are at its end, and what happened since the one
-//! before.
+//! One sample of the hub's figures: the gauges at its end, and the counts since the sample before.
 
 use super::{
     BehindCounts, Metrics,
@@ -41,16 +40,16 @@ pub struct Sample {
     pub unsent_bytes: u64,
     /// Bytes in all histories.
     pub history_bytes: u64,
-    /// Memory of the process; `None` where the system does not say.
+    /// Memory of the process; `None` if the system does not report it.
     pub resident_bytes: Option<u64>,
-    /// Processors in use, on average; `None` where the system does not say.
+    /// Processors in use, on average; `None` if the system does not report it.
     pub cpus: Option<f32>,
     gaps: [u32; reasons::GAPS.len()],
     rejections: [u32; REJECTIONS_LEN],
 }
 
-/// Two percentiles of times, in nanoseconds. They are read from the buckets of a histogram, whose
-/// bounds are a factor of two to two and a half apart up to a second, by interpolation.
+/// Two percentiles of times, in nanoseconds. They are interpolated within the buckets of a
+/// histogram. Up to a second the bounds of these differ by a factor of two to two and a half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percentiles {
     /// Half of the times are no longer.

@@ -1,4 +1,4 @@
-//! Where spans are exported to, and the header fields that its operator wants to see.
+//! Where spans are exported to, and the header fields for the collector.
 
 use std::{fmt, str::FromStr};
 

@@ -1,7 +1,7 @@
 //! The fields `traceparent` and `tracestate` of a request. Source: W3C Trace Context, Level 1.
 //!
-//! A `traceparent` that is malformed, or there twice, is treated as if it were not there. A
-//! `tracestate` that is malformed is left out, and the `traceparent` counts.
+//! A `traceparent` that is malformed or occurs twice is ignored. A malformed `tracestate` is left
+//! out, and the `traceparent` counts.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ pub(super) struct TraceContext {
     pub(super) parent: SpanId,
     /// Whether the client records its part of the trace.
     pub(super) is_sampled: bool,
-    /// What other tracing systems pass along, as it came.
+    /// The `tracestate` of other tracing systems, unchanged.
     pub(super) state: Option<Arc<str>>,
 }
 
 impl TraceContext {
-    /// That of a request.
+    /// The context of a request.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
@@ -104,13 +104,13 @@ fn is_value(value: &str) -> bool {
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// Of version 0.
+/// Bytes of a `traceparent` of version 0.
 const PARENT_BYTES: usize = 55;
 const VERSION_FORBIDDEN: u128 = 0xff;
-/// The flag of a client that records.
+/// The flag of a client that records its spans.
 const SAMPLED: u128 = 1;
 const MEMBERS_MAX: usize = 32;
-/// What a vendor passes on at least.
+/// The bytes of a `tracestate` that vendors should pass on at least.
 const STATE_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
