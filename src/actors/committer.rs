@@ -104,7 +104,7 @@ impl Prepared {
                 }
                 continue;
             }
-            writer.go_on_at(committed.first.seq, now_ms)?;
+            writer.continue_at(committed.first.seq, now_ms)?;
             if let Some(key) = key {
                 writer.add_key(key, committed.events);
             }

@@ -288,7 +288,7 @@ impl Queue {
         match error {
             LogReadError::FellOff => ReadFailure::FellOff,
             LogReadError::Failed(ReadError::Closed) => ReadFailure::Closed,
-            LogReadError::Failed(error) if error.may_pass() => {
+            LogReadError::Failed(error) if error.is_temporary() => {
                 if let Some(times) = self.shortages.due() {
                     tracing::warn!(
                         times,

@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let channel = &args.channel;
     if !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal() {
         let found = run_once(async { operator.channel(channel).await.map_err(CliError::failed) })?;
-        if !is_agreed(&question(&found)).map_err(CliError::failed)? {
+        if !confirm(&question(&found)).map_err(CliError::failed)? {
             return Err(CliError::failed("the channel was not closed"));
         }
     }
@@ -56,7 +56,7 @@ fn question(found: &Value) -> String {
     )
 }
 
-fn is_agreed(question: &str) -> io::Result<bool> {
+fn confirm(question: &str) -> io::Result<bool> {
     let mut stderr = io::stderr().lock();
     stderr.write_all(question.as_bytes())?;
     stderr.flush()?;

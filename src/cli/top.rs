@@ -81,7 +81,7 @@ async fn line_by_line(operator: &Operator, pace: &Pace) -> Result<(), CliError> 
             Ok(status) => {
                 let now = Rates::next(rates.as_ref(), Look::of(&status, Instant::now()));
                 let headings = if rates.is_none() { Rates::HEADINGS } else { "" };
-                if !is_read(&format!("{headings}{}\n", now.to_line()))? {
+                if !try_print(&format!("{headings}{}\n", now.to_line()))? {
                     return Ok(());
                 }
                 rates = Some(now);
@@ -94,7 +94,7 @@ async fn line_by_line(operator: &Operator, pace: &Pace) -> Result<(), CliError> 
 }
 
 /// Prints; false if the reader has closed the pipe.
-fn is_read(text: &str) -> Result<bool, CliError> {
+fn try_print(text: &str) -> Result<bool, CliError> {
     use std::io::{self, Write};
 
     let mut stdout = io::stdout().lock();

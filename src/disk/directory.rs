@@ -63,16 +63,16 @@ pub trait DirectoryFile: Send + Sync + 'static {
 /// Whether the cause of an error may pass by itself: the process or the machine has no file or no
 /// memory left at the moment, or a signal interrupted the call. The call can be repeated, unless it
 /// was a sync ([`of_sync`]).
-pub(super) fn may_pass(error: &io::Error) -> bool {
+pub(super) fn is_temporary(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let number = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
-/// The error of a sync, which never [passes](may_pass): a second sync may succeed although the
+/// The error of a sync, which never [passes](is_temporary): a second sync may succeed although the
 /// kernel has dropped the data that the first one failed to write.
 pub(super) fn of_sync(error: io::Error) -> io::Error {
-    if may_pass(&error) { io::Error::other(error) } else { error }
+    if is_temporary(&error) { io::Error::other(error) } else { error }
 }
 
 /// Whether an error says that the disk is full, or the quota of this user on it.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use super::{
     batch::{Item, Items},
-    directory::{Directory, DirectoryFile, is_full, may_pass, of_sync},
+    directory::{Directory, DirectoryFile, is_full, is_temporary, of_sync},
     index,
     read_cache::Shared,
     removed::{RemovedEvents, RemovedLimits},
@@ -205,8 +205,8 @@ impl<D: Directory> LogKeeper<D> {
                     removed = with_this;
                     continue;
                 }
-                Err(error) if may_pass(&error) => return Err(error),
-                Err(error) if !self.has_failed_often(sealed.base) => {
+                Err(error) if is_temporary(&error) => return Err(error),
+                Err(error) if !self.count_failed_read(sealed.base) => {
                     let file = segment::file_name(sealed.base);
                     tracing::warn!(file, %error, "a segment that is to be removed cannot be read");
                     return Ok((removed, index));
@@ -225,7 +225,7 @@ impl<D: Directory> LogKeeper<D> {
     }
 
     /// Counts a failed read of a segment; true if it was the last attempt.
-    fn has_failed_often(&mut self, base: Seq) -> bool {
+    fn count_failed_read(&mut self, base: Seq) -> bool {
         let tries = match self.unreadable {
             Some((before, tries)) if before == base => tries + 1,
             _ => 1,
@@ -306,7 +306,7 @@ pub trait Histories {
 /// Separates errors that may pass, for which work waits, from others.
 fn put_off(result: io::Result<()>) -> io::Result<Option<io::Error>> {
     match result {
-        Err(error) if may_pass(&error) => Ok(Some(error)),
+        Err(error) if is_temporary(&error) => Ok(Some(error)),
         result => result.map(|()| None),
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     batch::{BatchHeader, RawEvent, RawItem, RawItems},
-    directory::{Directory, DirectoryFile, may_pass},
+    directory::{Directory, DirectoryFile, is_temporary},
     index::{self, BlockRange, ChannelHash, Found, SegmentIndex},
     read_cache::{OpenSegment, Shared},
     recovered_event::RecoveredEvent,
@@ -77,8 +77,8 @@ pub enum ReadError {
 impl ReadError {
     /// Whether the read can be repeated after a while: the disk works, but the process or the
     /// machine has no file or no memory left.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Io { error, .. } if may_pass(error))
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if is_temporary(error))
     }
 }
 

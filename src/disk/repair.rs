@@ -84,7 +84,7 @@ impl<D: Directory> Recovery<D> {
                 cut.get_or_insert((*base, offset));
                 last_event.get_or_insert(contents.last_event);
                 found.push(error);
-                contents.go_on_with(segment::first_header(
+                contents.continue_with(segment::first_header(
                     self.directory(),
                     self.bases().get(index + 1..).unwrap_or_default(),
                 ));

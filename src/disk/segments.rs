@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     batch::BatchHeader,
-    directory::{Directory, is_full, may_pass},
+    directory::{Directory, is_full, is_temporary},
     error::WriteError,
     index::{ChannelHash, Found, FoundBack, SegmentIndex},
     read_cache::{OPEN_SEGMENTS_MAX, ReadCache},
@@ -143,13 +143,13 @@ impl<D: Directory> Segments<D> {
     }
 
     /// Repeats a call of the writer while its failure may pass, unless the log ends.
-    pub(super) fn until_passed(
+    pub(super) fn retry_temporary(
         &self,
         mut call: impl FnMut() -> std::io::Result<()>,
     ) -> Result<(), WriteError> {
         loop {
             match call() {
-                Err(error) if may_pass(&error) => {}
+                Err(error) if is_temporary(&error) => {}
                 result => return Ok(result?),
             }
             let mut state = self.state.lock();

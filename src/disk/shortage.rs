@@ -15,11 +15,11 @@ use super::{
 use crate::model::Seq;
 
 /// EINTR, EAGAIN, ENOMEM, ENFILE, EMFILE.
-const MAY_PASS: [i32; 5] = [4, 11, 12, 23, EMFILE];
+const TEMPORARY: [i32; 5] = [4, 11, 12, 23, EMFILE];
 
 #[test]
 fn the_keeper_waits_for_a_file() {
-    for error in MAY_PASS {
+    for error in TEMPORARY {
         let disk = SimulatedDisk::new(1);
         let mut log = start(&disk).0;
         for _ in 0..12 {
@@ -43,7 +43,7 @@ fn the_keeper_waits_for_a_file() {
 
 #[test]
 fn the_writer_waits_for_a_segment_and_for_notes() {
-    for error in MAY_PASS {
+    for error in TEMPORARY {
         for notes_first in [false, true] {
             let disk = SimulatedDisk::new(1);
             let OpenLog { mut writer, mut keeper, status, .. } = filled(&disk);
@@ -89,7 +89,7 @@ fn the_writer_waits_for_a_segment_and_for_notes() {
 
 #[test]
 fn a_sync_is_not_made_again_whatever_it_was_short_of() {
-    for error in MAY_PASS {
+    for error in TEMPORARY {
         let mut ended = Vec::new();
         for call in 0.. {
             let disk = SimulatedDisk::new(1);
@@ -116,7 +116,7 @@ fn a_sync_is_not_made_again_whatever_it_was_short_of() {
 
 #[test]
 fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
-    for error in MAY_PASS {
+    for error in TEMPORARY {
         let mut met = 0;
         // Call by call: some fail in the midst of a look.
         for call in 0..60 {
@@ -135,7 +135,7 @@ fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
             let all = |_: Seq, name: &str| crate::model::ChannelName::parse(name).ok();
             let found = log.reader.search(&search, all);
             let found = found.or_else(|error| {
-                assert!(error.may_pass(), "{error}");
+                assert!(error.is_temporary(), "{error}");
                 log.reader.search(&search, all)
             });
             assert_eq!(found.expect("read").events.len() as u64, through.0, "call {call}");
@@ -156,7 +156,7 @@ fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
                 });
                 match looked {
                     Ok(looked) => through = looked.through,
-                    Err(error) => assert!(error.may_pass(), "{error}"),
+                    Err(error) => assert!(error.is_temporary(), "{error}"),
                 }
             }
             let expected: Vec<u64> = (1..=log.writer.written.0).rev().collect();

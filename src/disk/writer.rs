@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     batch::{BatchEncoder, BatchLink},
-    directory::{Directory, DirectoryFile, is_full, may_pass},
+    directory::{Directory, DirectoryFile, is_full, is_temporary},
     error::WriteError,
     index::ChannelHash,
     keeper,
@@ -90,7 +90,7 @@ impl<D: Directory> LogWriter<D> {
     /// Continues with an event of this seq. A batch has no hole: if seqs were given out to events
     /// that are not written, the events before them are written as a batch, and another batch
     /// begins.
-    pub fn go_on_at(&mut self, seq: Seq, now_ms: u64) -> Result<(), WriteError> {
+    pub fn continue_at(&mut self, seq: Seq, now_ms: u64) -> Result<(), WriteError> {
         if !self.encoder.is_empty() && seq != self.next {
             self.write(now_ms)?;
             self.bytes_begun += self.encoder.len();
@@ -112,7 +112,7 @@ impl<D: Directory> LogWriter<D> {
         }
         self.unless_failed(|writer| {
             let segments = &writer.segments;
-            segments.until_passed(|| keeper::note_start(&segments.directory, last))?;
+            segments.retry_temporary(|| keeper::note_start(&segments.directory, last))?;
             writer.noted = last;
             Ok(())
         })
@@ -162,7 +162,7 @@ impl<D: Directory> LogWriter<D> {
             let end = CleanEnd { last, previous: writer.previous };
             match small_file::write(&writer.segments.directory, CLEAN_END, &end.encode()) {
                 // The next start then reads the log as after a crash.
-                Err(error) if is_full(&error) || may_pass(&error) => Ok(()),
+                Err(error) if is_full(&error) || is_temporary(&error) => Ok(()),
                 result => Ok(result?),
             }
         })
@@ -231,7 +231,7 @@ impl<D: Directory> LogWriter<D> {
         file.write_all_at(&header.encode(), 0)?;
         file.sync()?;
         let (directory, name) = (&self.segments.directory, header.file_name());
-        self.segments.until_passed(|| directory.rename(SPARE, &name))?;
+        self.segments.retry_temporary(|| directory.rename(SPARE, &name))?;
         self.segments.directory.sync()?;
         self.segments.begin(header.base);
         let offset = SegmentHeader::BYTES as u64;

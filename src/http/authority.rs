@@ -22,7 +22,7 @@ impl<'a> Authority<'a> {
             }
             None => {
                 let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-                host.bytes().all(is_of_a_name).then_some((host, port))?
+                host.bytes().all(is_name_byte).then_some((host, port))?
             }
         };
         let port = match port {
@@ -67,7 +67,7 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
 
 /// Whether a byte may be in a host name (RFC 3986, `reg-name`). A comma may not, although it may in
 /// the RFC: proxies join two fields with a comma.
-fn is_of_a_name(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
 }
 

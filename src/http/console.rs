@@ -64,7 +64,7 @@ impl Asset {
     /// The file, or 304 if the copy in the browser's cache is current (RFC 9110, section 13.1.2).
     fn answer(&self, request: &HeaderMap) -> Response {
         let tag = format!("{:016x}", self.hash);
-        let mut response = match self.gzip.filter(|_| takes_gzip(request)) {
+        let mut response = match self.gzip.filter(|_| accepts_gzip(request)) {
             _ if matches_tag(request, &tag) => StatusCode::NOT_MODIFIED.into_response(),
             None => self.text.into_response(),
             Some(gzip) => ([(header::CONTENT_ENCODING, "gzip")], gzip).into_response(),
@@ -101,7 +101,7 @@ fn matches_tag(request: &HeaderMap, tag: &str) -> bool {
 
 /// Whether the client accepts gzip: `Accept-Encoding` has it with a weight above zero (RFC 9110,
 /// section 12.5.3).
-fn takes_gzip(request: &HeaderMap) -> bool {
+fn accepts_gzip(request: &HeaderMap) -> bool {
     let fields = request.get_all(header::ACCEPT_ENCODING).iter();
     fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
         let (coding, weight) = one.split_once(';').unwrap_or((one, ""));

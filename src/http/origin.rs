@@ -46,7 +46,7 @@ impl OriginPattern {
 
     /// Whether the star stands for all names of a top-level domain, as in `https://*.com`, which
     /// have many owners. `localhost` does not count: all names below it are this machine.
-    pub fn is_of_a_whole_top_level(&self) -> bool {
+    pub fn covers_top_level_domain(&self) -> bool {
         let domain = self.text.split_once("*.").map(|(_, domain)| domain);
         let host = domain.map(|domain| domain.split(':').next().unwrap_or_default());
         host.is_some_and(|host| !host.contains('.') && host != "localhost")
@@ -181,7 +181,7 @@ mod tests {
             ("*", false),
         ] {
             let pattern = OriginPattern::parse(text).expect("a pattern");
-            assert_eq!(pattern.is_of_a_whole_top_level(), expected, "{text}");
+            assert_eq!(pattern.covers_top_level_domain(), expected, "{text}");
         }
     }
 

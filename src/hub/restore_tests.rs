@@ -189,7 +189,7 @@ fn write_log(rng: &mut Rng, path: &Path, limits: &Limits, policies: &ChannelPoli
             for _ in 0..rng.u32(1..4) {
                 // What was given out to events of transient channels is a hole.
                 seq.0 += if rng.u8(..20) == 0 { rng.u64(1..20) } else { 0 };
-                log.writer.go_on_at(seq.next(), now_ms).expect("written");
+                log.writer.continue_at(seq.next(), now_ms).expect("written");
                 let events = rng.usize(1..3);
                 if rng.u8(..4) == 0 {
                     let scope = rng.u64(..).to_le_bytes();

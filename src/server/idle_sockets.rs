@@ -148,19 +148,19 @@ impl IdleSockets {
         }
     }
 
-    /// Closes the expired sockets among [`LOOKS_IN_A_ROW`] entries, beginning at index `from`.
+    /// Closes the expired sockets among [`CHECKS_IN_A_ROW`] entries, beginning at index `from`.
     /// Returns the index to continue with, if there are more entries.
     fn close_some(&self, from: usize, now: Instant, idle_max: Duration) -> Option<usize> {
         let mut entries = self.entries.borrow_mut();
         let Entries { list, vacant } = &mut *entries;
-        for (index, entry) in list.iter_mut().enumerate().skip(from).take(LOOKS_IN_A_ROW) {
+        for (index, entry) in list.iter_mut().enumerate().skip(from).take(CHECKS_IN_A_ROW) {
             let expired = entry.idle.as_mut().filter(|idle| now - idle.since >= idle_max);
             if expired.is_some_and(|idle| !is_readable(&mut idle.io, &entry.waker)) {
                 entry.idle = None;
                 vacant.push(index as u32);
             }
         }
-        let next = from + LOOKS_IN_A_ROW;
+        let next = from + CHECKS_IN_A_ROW;
         if next < list.len() {
             return Some(next);
         }
@@ -268,4 +268,4 @@ pub(super) const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// Requests that are served before other tasks of the shard run.
 const REQUESTS_IN_A_ROW: usize = 16;
 /// Sockets that are looked at, and perhaps closed, before other tasks of the shard run.
-const LOOKS_IN_A_ROW: usize = 64;
+const CHECKS_IN_A_ROW: usize = 64;

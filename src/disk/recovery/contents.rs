@@ -44,7 +44,7 @@ pub struct SegmentContents {
 
 impl LogContents {
     /// Continues after damage, with a segment that has this header.
-    pub(in crate::disk) fn go_on_with(&mut self, header: Result<Option<SegmentHeader>, OpenError>) {
+    pub(in crate::disk) fn continue_with(&mut self, header: Result<Option<SegmentHeader>, OpenError>) {
         if let Ok(Some(header)) = header {
             self.previous = header.previous;
             self.last = Seq(header.base.0 - 1);
@@ -54,7 +54,7 @@ impl LogContents {
 
 impl SegmentContents {
     /// Whether the segment has a batch.
-    pub(super) fn holds_any(&self) -> bool {
+    pub(super) fn has_batches(&self) -> bool {
         self.last >= self.base
     }
 
@@ -62,6 +62,6 @@ impl SegmentContents {
     pub(super) fn sealed(&self, now_ms: u64) -> Option<Sealed> {
         let &Self { base, last, bytes, previous, .. } = self;
         let newest_ms = self.newest_ms.min(now_ms);
-        self.holds_any().then_some(Sealed { base, last, previous, bytes, newest_ms })
+        self.has_batches().then_some(Sealed { base, last, previous, bytes, newest_ms })
     }
 }

@@ -50,7 +50,7 @@ impl<D: Directory> Recovery<D> {
     pub(super) fn cut_off_tail(&self, contents: &LogContents) -> Result<(), OpenError> {
         let Some(segment) = contents.segments.last() else { return Ok(()) };
         let name = segment::file_name(segment.base);
-        if !segment.holds_any() {
+        if !segment.has_batches() {
             return self.directory.remove(&name).map_err(OpenError::io(&name));
         }
         let file = self.directory.open(&name).map_err(OpenError::io(&name))?;

@@ -359,10 +359,10 @@ impl Machine {
                 // Between two is a publish to transient channels.
                 self.next = Seq(self.next.0 + self.rng.u64(1..4));
                 self.history.end_batch();
-                let mut result = log.writer.go_on_at(self.next, self.now_ms);
+                let mut result = log.writer.continue_at(self.next, self.now_ms);
                 if matches!(result, Err(WriteError::Stopped)) {
                     let prepared = self.remove(log);
-                    result = log.writer.go_on_at(self.next, self.now_ms);
+                    result = log.writer.continue_at(self.next, self.now_ms);
                     if matches!(result, Err(WriteError::Stopped)) {
                         self.next = self.history.take_back(first);
                         return prepared;

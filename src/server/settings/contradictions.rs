@@ -254,7 +254,7 @@ fn credentials_of_pages(
             "name the origins of your own pages, or leave credentials off",
         ));
     }
-    if let Some(wide) = settings.cors_origins.iter().find(|it| it.is_of_a_whole_top_level()) {
+    if let Some(wide) = settings.cors_origins.iter().find(|it| it.covers_top_level_domain()) {
         let (wide, from) = (String::from(wide.clone()), set_by("cors_origins"));
         errors.push(contradiction(
             format!("{subject} and cors_origins = \"{wide}\" ({from})"),
