@@ -60,17 +60,17 @@ pub trait DirectoryFile: Send + Sync + 'static {
     }
 }
 
-/// Whether the cause of an error may pass by itself: the process or the machine has no file or no
-/// memory left at the moment, or a signal interrupted the call. The call can be repeated, unless it
-/// was a sync ([`of_sync`]).
+/// Whether an error is temporary: the process or the machine has no file or no memory left at the
+/// moment, or a signal interrupted the call. The call can be repeated, unless it was a sync
+/// ([`of_sync`]).
 pub(super) fn is_temporary(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let number = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
-/// The error of a sync, which never [passes](is_temporary): a second sync may succeed although the
-/// kernel has dropped the data that the first one failed to write.
+/// The error of a sync, which is never [temporary](is_temporary): a second sync may succeed
+/// although the kernel has dropped the data that the first one failed to write.
 pub(super) fn of_sync(error: io::Error) -> io::Error {
     if is_temporary(&error) { io::Error::other(error) } else { error }
 }

@@ -191,7 +191,7 @@ impl<D: Directory> LogKeeper<D> {
     /// then the segments from there on stay.
     ///
     /// # Errors
-    /// An error that may pass.
+    /// A temporary error.
     fn note_removals(
         &mut self,
         segments: &[(Sealed, Seq)],
@@ -303,7 +303,7 @@ pub trait Histories {
     fn begin_with(&self, first: Seq);
 }
 
-/// Separates errors that may pass, for which work waits, from others.
+/// Separates temporary errors, for which work waits, from others.
 fn put_off(result: io::Result<()>) -> io::Result<Option<io::Error>> {
     match result {
         Err(error) if is_temporary(&error) => Ok(Some(error)),

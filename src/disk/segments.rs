@@ -142,7 +142,7 @@ impl<D: Directory> Segments<D> {
         }
     }
 
-    /// Repeats a call of the writer while its failure may pass, unless the log ends.
+    /// Repeats a call of the writer while its error is temporary, unless the log ends.
     pub(super) fn retry_temporary(
         &self,
         mut call: impl FnMut() -> std::io::Result<()>,
