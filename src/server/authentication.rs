@@ -1,8 +1,7 @@
 //! Builds the verifier of tokens from the settings, and reads the key files that they name.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Settings, settings::SECRET_BYTES_MIN};
+use super::{Settings, bounded_file, settings::SECRET_BYTES_MIN};
 use crate::{
     auth::{
         Algorithm, FetchError, Jwks, JwksUrlError, KeyError, KeySet, Rules, Secret, Verifier,
@@ -166,16 +165,11 @@ fn secret(settings: &Settings) -> Result<Option<Secret>, AuthenticationError> {
 }
 
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, AuthenticationError> {
-    let unreadable =
-        |source| AuthenticationError::Unreadable { setting, path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        let text = format!("it is longer than {FILE_BYTES_MAX} bytes, which no key needs");
-        return Err(unreadable(io::Error::other(text)));
-    }
-    Ok(bytes)
+    bounded_file::read(path, FILE_BYTES_MAX).map_err(|source| AuthenticationError::Unreadable {
+        setting,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn bad_key(

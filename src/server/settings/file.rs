@@ -1,14 +1,13 @@
 //! Reads a TOML file into its assignments: key, value and line of each.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::{io, path::Path};
 
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::SettingsError;
+use crate::server::bounded_file;
 
 /// One assignment of a file.
 #[derive(Debug)]
@@ -25,16 +24,15 @@ pub(super) struct Line {
 
 /// All assignments of the file, those in tables too.
 pub(super) fn read(path: &Path) -> Result<Vec<Line>, SettingsError> {
-    let unreadable = |source| SettingsError::FileUnreadable { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(SettingsError::FileTooLong {
-            path: path.to_owned(),
-            bytes_max: FILE_BYTES_MAX,
-        });
-    }
+    let bytes = bounded_file::read(path, FILE_BYTES_MAX).map_err(|source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::FileTooLarge => {
+                SettingsError::FileTooLong { path, bytes_max: FILE_BYTES_MAX }
+            }
+            _ => SettingsError::FileUnreadable { path, source },
+        }
+    })?;
     let malformed = |offset: usize, reason: &str| {
         let before = &bytes[..offset.min(bytes.len())];
         let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;

@@ -1,8 +1,7 @@
 //! A certificate chain and its key, read from files in PEM.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -18,6 +17,8 @@ use rustls::{
 };
 use thiserror::Error;
 use x509_cert::der::Decode;
+
+use crate::server::bounded_file;
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
@@ -120,15 +121,11 @@ fn expiry(certificate: &[u8]) -> Option<SystemTime> {
 }
 
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let unreadable = |source| TlsError::Unreadable { setting, path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        let text = format!("it is longer than {FILE_BYTES_MAX} bytes");
-        return Err(unreadable(io::Error::other(text)));
-    }
-    Ok(bytes)
+    bounded_file::read(path, FILE_BYTES_MAX).map_err(|source| TlsError::Unreadable {
+        setting,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Limit of such a file. A chain of certificates has a few KiB.
