@@ -1,11 +1,7 @@
 //! What a store keeps when channels are closed, reopened, evicted, or lose events.
 
 use super::*;
-use crate::{
-    backend::ranking::SLACK,
-    core::Limits,
-    model::{Draft, NewEvent},
-};
+use crate::{backend::ranking::SLACK, core::Limits, model::NewEvent};
 
 #[test]
 fn a_store_that_lost_events_has_nothing_to_do_for_its_channels() {
@@ -33,15 +29,8 @@ fn a_channel_that_is_reopened_twice_keeps_what_came_between() {
     let entry = registry.directory().find_or_create(&name, 0).expect("room for it");
     let append = |seq: u64, kind: EventKind| {
         let position = store.position(Seq(seq));
-        let event = Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: 0,
-            accepted_ms: 0,
-            channel: name.clone(),
-            kind,
-            frame: Draft::new(&NewEvent::message("x")).finish(position),
-        };
+        let event =
+            Event { kind, ..Event::published(position, &name, 0, &NewEvent::message("x")) };
         store.append(&entry, &Arc::new(event));
         store.commit(Seq(seq));
     };
@@ -77,15 +66,7 @@ fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {
         let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");
         let entry = registry.directory().find_or_create(&name, 0).expect("room for it");
         let position = store.position(Seq(seq));
-        let event = Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: 0,
-            accepted_ms: 0,
-            channel: name,
-            kind: EventKind::Published,
-            frame: Draft::new(&NewEvent::message("x")).finish(position),
-        };
+        let event = Event::published(position, &name, 0, &NewEvent::message("x"));
         store.append(&entry, &Arc::new(event));
         store.commit(Seq(seq));
         store.evict_all(&entry);
