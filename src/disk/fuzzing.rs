@@ -1,5 +1,5 @@
-//! Fuzz targets of what is read from disk: no bytes make a reader panic, also under checksums that
-//! are right, and what can be read is what was written.
+//! Fuzz targets for bytes that are read from disk: no bytes make a reader panic, not even under
+//! valid checksums, and the items that can be read are those that were written.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::model::{Epoch, Position, Seq};
 
-/// The items of a batch, which encode to the same bytes again.
+/// The items of a batch. Encoded again, they have the same bytes.
 pub(crate) fn batches(data: &[u8]) {
     let position = Position { epoch: Epoch::from_u64(1), seq: Seq(1) };
     let mut encoder = BatchEncoder::default();
@@ -27,7 +27,7 @@ pub(crate) fn batches(data: &[u8]) {
         match item {
             Some(Item::Event { time_ms, kind, channel, draft }) => {
                 let frame = draft.finish(position);
-                // Neither may panic.
+                // Neither of the two may panic.
                 let _ = (frame.event_type(), frame.data());
                 encoder.event(time_ms, kind, channel.as_str(), &frame);
             }
@@ -48,7 +48,7 @@ pub(crate) fn batches(data: &[u8]) {
     assert_eq!(&encoded[BatchHeader::BYTES..], &data[..known]);
 }
 
-/// A segment, as its bytes are and with checksums that are right. 0xA5 begins a batch.
+/// A segment with these bytes, as they are and with valid checksums. 0xA5 begins a batch.
 pub(crate) fn segments(data: &[u8]) {
     if let Some(header) = SegmentHeader::decode(data) {
         assert_eq!(SegmentHeader::decode(&header.encode()), Some(header));
@@ -141,7 +141,7 @@ const SEED: u32 = 7;
 mod tests {
     use super::*;
 
-    /// Few inputs of chance are nearly right, so these are right but for a few bytes.
+    /// Few random inputs are nearly valid, so these are valid except for a few bytes.
     #[test]
     fn whatever_becomes_of_a_file_it_can_be_read() {
         let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");

@@ -1,4 +1,4 @@
-//! Bytes that change at rest: they are found, and what is whole can be saved.
+//! Bytes that change at rest: the damage is found, and the intact part can be saved.
 
 use super::{
     segment::{self, SegmentHeader, base_of},
@@ -16,7 +16,7 @@ fn every_changed_byte_of_a_closed_log_is_found() {
     let disk = log(End::Close);
     let mut changed = 0;
     for name in files(&disk) {
-        // A step that meets each byte of a number in some file.
+        // The step is such that each byte of a number is met in some file.
         for offset in (0..len(&disk, &name)).step_by(5) {
             disk.damage(&name, offset);
             let error = try_start(&disk).err().unwrap_or_else(|| panic!("{name} at {offset}"));
@@ -153,7 +153,7 @@ fn a_segment_that_cannot_be_read_is_removed_as_one_with_changed_bytes() {
         let (mut log, _) = start(&disk);
         let name = segment::file_name(Seq(7));
         spoil(&disk, &name);
-        // A failed read is tried again some times.
+        // A failed read is repeated a few times.
         for _ in 0..5 {
             log.keeper.work(&Seq(9), 0).unwrap_or_else(|error| panic!("it ends the hub: {error}"));
         }
@@ -166,7 +166,7 @@ fn a_segment_that_cannot_be_read_is_removed_as_one_with_changed_bytes() {
         disk.spoil(name);
         assert!(disk.open(name).expect("it is there").read_at(&mut [0], 0).is_err());
     });
-    // Any channel may have lost what was in it.
+    // Any channel may have lost events of the removed segment.
     assert_eq!(unreadable.unnamed(), Seq(7));
     let damaged = removed(&|disk, name| disk.damage(name, 100));
     assert_eq!(damaged.unnamed(), Seq(7));
@@ -185,7 +185,7 @@ fn neighbours_that_cannot_be_read_are_removed_one_after_the_other() {
         log.keeper.work(&Seq(10), 0).unwrap_or_else(|error| panic!("it ends the hub: {error}"));
         kept.push(log.status.sealed().0);
     }
-    // What is before an unreadable one goes at once.
+    // The segments before an unreadable one are removed at once.
     assert_eq!(kept, [6, 6, 6, 6, 5, 5, 5, 5, 3]);
     log.writer.close().expect("closed");
     disk.reboot(Stop::Kill);
@@ -245,7 +245,7 @@ fn log(end: End) -> SimulatedDisk {
     disk
 }
 
-/// Those that are read at the start.
+/// The files that a start reads.
 fn files(disk: &SimulatedDisk) -> Vec<String> {
     let mut names = disk.list().expect("names");
     let is_index = |name: &str| name.ends_with(".index");

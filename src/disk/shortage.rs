@@ -58,7 +58,7 @@ fn the_writer_waits_for_a_segment_and_for_notes() {
                 looks
             });
             let writing = thread::spawn(move || {
-                // More than a crash is known to skip.
+                // More than the seqs that are skipped after a crash.
                 let noted = Seq(next.0 + 10_000);
                 if notes_first {
                     writer.give_out(noted).expect("noted");
@@ -109,7 +109,7 @@ fn a_sync_is_not_made_again_whatever_it_was_short_of() {
                 Err(_) => ended.push(call),
             }
         }
-        // Of the losses file, of its name, and of the removal.
+        // The writes of the losses file and of its name, and the removal.
         assert_eq!(ended.len(), 3, "{error}: calls {ended:?}");
     }
 }
@@ -118,7 +118,7 @@ fn a_sync_is_not_made_again_whatever_it_was_short_of() {
 fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
     for error in TEMPORARY {
         let mut met = 0;
-        // Call by call: some fail in the midst of a look.
+        // One call after the other: some fail during a look.
         for call in 0..60 {
             let disk = SimulatedDisk::new(1);
             let log = filled(&disk);

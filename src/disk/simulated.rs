@@ -1,8 +1,9 @@
 //! A directory in memory, on a machine whose power and disk fail when a test wants it.
 //!
-//! What is not fsynced when the power fails may be lost, torn at any byte, zeroed or scribbled over
-//! in part, each change by itself or all behind a moment. After an fsync that failed, what it was
-//! for can still be read and is not on the disk, as with Linux. All chance comes from a seed.
+//! When the power fails, bytes that were not fsynced may be lost, torn at any byte, zeroed or
+//! overwritten with noise: each change by itself, or all changes after a moment. After a failed
+//! fsync, its bytes can still be read and are not on the disk, as with Linux. All chance comes from
+//! a seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,22 +18,22 @@ use super::{
     simulated_medium::{Change, Medium, NameChange},
 };
 
-/// A machine with one directory. Clones are the same one.
+/// A machine with one directory. Clones are the same machine.
 #[derive(Clone)]
 pub(crate) struct SimulatedDisk(Arc<Mutex<State>>);
 
-/// An open file of it.
+/// An open file of the directory.
 pub(crate) struct SimulatedFile {
     disk: SimulatedDisk,
     id: usize,
 }
 
-/// What goes wrong, by the number of the call from now.
+/// The planned faults, by the number of the call from now.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Faults {
-    /// The machine or the process stops in the midst of this call.
+    /// The machine or the process stops during this call.
     pub(super) stop_at: Option<u64>,
-    /// This call fails, with this number of an error.
+    /// This call fails, with this error number.
     pub(super) fail_at: Option<(u64, i32)>,
 }
 
@@ -41,20 +42,20 @@ pub(super) struct Faults {
 pub(crate) enum Stop {
     /// The machine goes on, and has everything that was written.
     Kill,
-    /// What was not synced is in danger.
+    /// Bytes that were not synced may be lost.
     PowerCut,
 }
 
-/// Calls that are answered and not done, each of which is a mistake that the log could make.
+/// Calls that are answered and not done. Each is a mistake that the log could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Swallowed {
-    /// Of files: the disk lies.
+    /// Syncs of files: the disk lies.
     FileSyncs,
-    /// Of the directory.
+    /// Syncs of the directory.
     DirectorySyncs,
-    /// Both.
+    /// Syncs of files and of the directory.
     AllSyncs,
-    /// The sync after a file was cut.
+    /// The sync of a file after it was cut.
     SyncsAfterCut,
     /// The sync of a segment before it gets its name.
     SyncsOfSpare,
@@ -84,7 +85,7 @@ impl SimulatedDisk {
         })))
     }
 
-    /// From now on `faults` are due; their calls are counted from here.
+    /// Plans faults; their calls are counted from now.
     pub(super) fn plan(&self, faults: Faults) {
         let mut state = self.0.lock();
         let calls = state.calls;
@@ -94,29 +95,30 @@ impl SimulatedDisk {
         };
     }
 
-    /// Whether the planned fault has been met.
+    /// Whether the planned fault has happened.
     pub(super) fn has_failed(&self) -> bool {
         let state = self.0.lock();
         state.is_stopped || state.faults.fail_at.is_some_and(|(call, _)| call < state.calls)
     }
 
-    /// Bytes that all files together may have.
+    /// Limits the bytes of all files together.
     pub(super) fn limit_room(&self, bytes: u64) {
         self.0.lock().room = bytes;
     }
 
-    /// Leaves room for `left` bytes; with less than zero, files have to go before there is any.
+    /// Leaves room for `left` bytes. If `left` is negative, there is no room until files are
+    /// removed.
     pub(super) fn fill(&self, left: i64) {
         let mut state = self.0.lock();
         state.room = state.medium.used().saturating_add_signed(left);
     }
 
-    /// From now on no file can be opened or created, with this number of an error.
+    /// Lets all attempts to open or create a file fail with this error number, from now on.
     pub(super) fn deny_files(&self, error: Option<i32>) {
         self.0.lock().denies_files = error;
     }
 
-    /// From now on a file can be opened and not be read: EIO.
+    /// Lets all reads of a file fail with EIO, from now on.
     pub(super) fn spoil(&self, name: &str) {
         let mut state = self.0.lock();
         let id = state.medium.names()[name];
@@ -132,7 +134,7 @@ impl SimulatedDisk {
         self.0.lock().is_traced = true;
     }
 
-    /// Ends the process, if that has not happened, and starts the machine again if need be.
+    /// Ends the process, if it has not ended, and starts the machine again.
     pub(crate) fn reboot(&self, stop: Stop) {
         let mut state = self.0.lock();
         if state.is_traced {
@@ -144,7 +146,7 @@ impl SimulatedDisk {
         if stop == Stop::PowerCut {
             medium.cut_power(*calls, rng);
         }
-        // Nothing has a file open any more.
+        // No process has a file open any more.
         medium.drop_unnamed();
     }
 
@@ -177,7 +179,7 @@ impl SimulatedDisk {
             Some((at, error)) if at == number => Some(io::Error::from_raw_os_error(error)),
             _ => None,
         };
-        // A call that is cut short may be done, and one that fails may not.
+        // A call that is cut short may have been done; a call that fails was not.
         let is_done = fault.is_none() || is_last && state.rng.bool();
         Ok(Call { state, fault, is_done })
     }
@@ -279,7 +281,7 @@ impl DirectoryFile for SimulatedFile {
         if more > 0 && state.medium.used() + more > state.room {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
-        // One that fails may have written a part.
+        // A write that fails may have written a part.
         let done = if call.is_done { bytes.len() } else { state.rng.usize(..=bytes.len()) };
         state.change(self.id, Change::Write(offset, bytes[..done].to_vec()));
         call.end(())
@@ -316,7 +318,7 @@ impl DirectoryFile for SimulatedFile {
 struct State {
     rng: fastrand::Rng,
     medium: Medium,
-    /// The files that can be opened and not be read.
+    /// The files whose reads fail.
     spoilt: BTreeSet<usize>,
     calls: u64,
     faults: Faults,
@@ -327,7 +329,7 @@ struct State {
     is_traced: bool,
 }
 
-/// A call that is being made.
+/// A call under way.
 struct Call<'a> {
     state: MutexGuard<'a, State>,
     fault: Option<io::Error>,

@@ -133,7 +133,7 @@ fn old_segments_are_removed_and_what_they_held_is_known() {
     }
     drop(log);
     let names = fs::read_dir(dir.path()).expect("it can be read").count();
-    // A segment and its index each.
+    // A segment and an index for each.
     assert!(names < 24, "{names} files");
     let (directory, identity) = directory(dir.path()).expect("a directory");
     let recovery = Recovery::start(directory, identity, Epoch::new(1, 1)).expect("a log");
@@ -242,7 +242,7 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
                 back.reverse();
                 assert_eq!(back, wanted, "{channel:?}");
 
-                // Those alone whose seqs are known, whatever lies between.
+                // Only the events whose seqs are given, whatever is between them.
                 let seqs: Vec<Seq> = wanted.iter().step_by(7).map(|seq| Seq(*seq)).collect();
                 let search = LogSearch {
                     after: Seq(after),
@@ -261,7 +261,7 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
             }
         }
         assert!(indexes().len() >= made.len(), "they are made anew");
-        // And with nothing in memory.
+        // The same without a cache in memory.
         drop(log);
         log = open(dir.path()).0;
     }

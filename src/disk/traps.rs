@@ -22,7 +22,7 @@ use crate::{
     model::{Epoch, EventKind, Seq},
 };
 
-/// Of the machines of a test, since what a power cut takes is chance.
+/// Seeds of the machines of a test, since chance decides what a power cut takes.
 const SEEDS: std::ops::Range<u64> = 0..10;
 
 #[test]
@@ -53,7 +53,7 @@ fn a_torn_tail_does_not_come_back_after_the_next_power_cut() {
         prepare(&mut log);
         log.writer.begin();
         log.writer.add(&event("a", 2, EventKind::Published));
-        // Of the roll: cut, sync, header, sync, rename, sync; then the batch.
+        // Calls of the roll: cut, sync, header, sync, rename, sync; then the batch.
         disk.plan(Faults { stop_at: Some(6), ..Faults::default() });
         assert!(log.writer.write(0).is_err());
         disk.reboot(Stop::Kill);
@@ -128,7 +128,7 @@ fn a_removal_that_was_killed_is_finished_in_its_order() {
     for seed in SEEDS {
         for call in 0..100 {
             let (disk, removed) = kill_a_removal(seed, call);
-            // The losses file has its name, if only in the cache.
+            // The losses file has its name, at least in the cache.
             if removed > 0 || !disk.list().expect("names").contains(&"losses".to_owned()) {
                 continue;
             }
@@ -158,7 +158,8 @@ fn a_log_whose_removal_was_cut_short_can_be_verified() {
     assert!(cut_short > 1);
 }
 
-/// Kills a process at a call while it removes seven segments of twelve; how many it removed.
+/// Kills a process at a call while it removes seven of twelve segments. Returns how many it
+/// removed.
 fn kill_a_removal(seed: u64, call: u64) -> (SimulatedDisk, usize) {
     let disk = SimulatedDisk::new(seed);
     let mut log = start(&disk).0;
@@ -246,7 +247,7 @@ fn what_a_clock_ahead_has_written_ages_from_the_next_start_on() {
 #[test]
 fn zeros_are_neither_a_batch_nor_a_segment() {
     assert!(SegmentHeader::decode(&[0; SegmentHeader::BYTES]).is_none());
-    // The checksum of zeros is zero with the seed zero, as it is for some other seeds.
+    // With seed zero, the checksum of zeros is zero, as with some other seeds.
     for seed in [0, 1, u32::MAX].into_iter().chain((0..1_000).map(|_| fastrand::u32(..))) {
         assert!(BatchHeader::decode(&[0; BatchHeader::BYTES], seed).is_none());
     }
@@ -269,7 +270,7 @@ fn publishing_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() {
         last = small(&mut log);
         prepare(&mut log);
     }
-    // The room of a segment, for what is under way.
+    // Room of a segment, for submissions under way.
     assert_eq!(small(&mut log), last + 1);
     log.keeper.work(&Seq(4), 0).expect("it removes");
     assert!(!log.status.is_full(), "there is room again");
@@ -293,7 +294,7 @@ fn the_losses_file_has_room_on_a_full_disk_again_and_again() {
         log.keeper.work(&Seq(retained_from), 0).expect("on a full disk nothing fails");
         let after = log.status.sealed().0;
         assert!(after < before, "with the reserve's room");
-        // Something else takes the room of the reserve at the moment in which it is needed.
+        // Another process takes the room of the reserve at the moment when it is needed.
         disk.fill(-(reserved(&disk) as i64));
         log.keeper.work(&Seq(retained_from + 1), 0).expect("on a full disk nothing fails");
         assert_eq!((log.status.sealed().0, reserved(&disk)), (after, 0));
@@ -333,7 +334,7 @@ fn the_reserve_grows_with_the_losses_file() {
             let name = format!("{seq:0>210}");
             log.writer.add(&event_of(&name, seq, EventKind::Published, String::new()));
         }
-        // It is larger than a spare segment.
+        // The batch is larger than a spare segment.
         thread::scope(|scope| {
             let OpenLog { writer, keeper, .. } = &mut log;
             let writing = scope.spawn(|| writer.write(0).and_then(|()| writer.sync()));
@@ -354,7 +355,7 @@ fn the_reserve_grows_with_the_losses_file() {
         let losses = disk.open("losses").and_then(|file| file.len()).expect("losses");
         assert!(losses > removed * CHANNELS * 210);
         disk.limit_room(u64::MAX);
-        // A size that was refused is not asked for at each call.
+        // A size that was refused is not requested again at each call.
         for _ in 0..62 {
             log.keeper.work(&Seq::ZERO, 0).expect("no failure");
         }

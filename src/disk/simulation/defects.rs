@@ -1,5 +1,5 @@
-//! Mistakes that the simulation must find: what it says of the log is worth no more than that. Each
-//! test prints the seed that found it.
+//! Mistakes that the simulation must find. What it says of the log is worth as much as this. Each
+//! test prints the seed that found the mistake.
 
 use super::{
     super::{
@@ -43,13 +43,14 @@ fn an_fsync_that_is_tried_again_is_found() {
     find(Planted(FailedSyncIsRetried));
 }
 
-/// The first seeds found it in the log itself.
+/// The first seeds found this mistake in the log itself.
 #[test]
 fn a_tail_that_a_failed_fsync_left_in_the_cache_is_found() {
     find(Planted(TailIsTrusted));
 }
 
-/// So was this: the seqs of a process whose events were all lost were given out again.
+/// The first seeds found this one too: the seqs of a process whose events were all lost were given
+/// out again.
 #[test]
 fn a_start_that_is_not_noted_is_found_on_a_lying_disk() {
     find(PlantedOnLyingDisk(StartIsNotNoted));
@@ -82,5 +83,5 @@ fn find(mistake: Mistake) {
     println!("{mistake:?} is found by {}", found.expect("a seed that finds it"));
 }
 
-/// In the checks of a log without a mistake.
+/// Seeds of the checks, as for a log without a mistake.
 const SEEDS: u64 = 1_000;

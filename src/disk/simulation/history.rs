@@ -1,4 +1,4 @@
-//! What the log was handed, and what must be read back of it.
+//! The events that the log was given, and which of them must be read back.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,24 +7,24 @@ use super::super::{
 };
 use crate::model::{Epoch, Event, EventKind, Position, Seq};
 
-/// What is wrong, for people.
+/// What is wrong, as a text.
 pub(super) type Fault = String;
 
-/// All that was handed in, as far as it is in the log or may be.
+/// All events that the log was given, as far as it has them or may have them.
 #[derive(Default)]
 pub(super) struct History {
     written: Vec<Written>,
-    /// How many of `written` readers may have seen.
+    /// How many of `written` may have been seen by readers.
     shown: usize,
-    /// How many of them are durable.
+    /// How many of `written` are durable.
     synced: usize,
-    /// All that readers ever saw, also what a lying disk has lost.
+    /// All events that readers ever saw, also those that a lying disk has lost.
     seen: BTreeMap<(u64, Seq), Arc<Event>>,
-    /// No event from here on may have been removed.
+    /// No event from this seq on may have been removed.
     retained_from: Seq,
-    /// Segments may also be removed for their bytes or age.
+    /// Whether segments may also be removed for their bytes or age.
     has_limits: bool,
-    /// The disk may lose what it says it has.
+    /// Whether the disk may lose bytes although it has synced them.
     is_lied_to: bool,
 }
 
@@ -35,18 +35,18 @@ struct Written {
     is_last_of_batch: bool,
 }
 
-/// How the process before ended.
+/// How the last process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// There was none.
+    /// There was no process before.
     First,
     Crash,
-    /// Closing it failed, so it may be closed.
+    /// Closing the log failed, so it may be closed or not.
     Unknown,
     Closed,
 }
 
-/// What a start found.
+/// The log that a start found.
 pub(super) struct Found<'a> {
     pub(super) removed: &'a RemovedEvents,
     pub(super) items: Vec<Recovered>,
@@ -61,36 +61,36 @@ impl History {
         Self { has_limits, is_lied_to, ..Self::default() }
     }
 
-    /// An event is handed in.
+    /// Notes an event that the log was given.
     pub(super) fn write(&mut self, event: Arc<Event>, key: Option<StoredKey>, is_last: bool) {
         self.written.push(Written { event, key, is_last_of_batch: is_last });
     }
 
-    /// What was handed in before is a batch.
+    /// The events so far form a batch.
     pub(super) fn end_batch(&mut self) {
         if let Some(last) = self.written.last_mut() {
             last.is_last_of_batch = true;
         }
     }
 
-    /// The events from `first` on were not handed in after all.
+    /// The events from `first` on were not given to the log after all.
     pub(super) fn take_back(&mut self, first: Seq) -> Seq {
         self.written.retain(|written| written.event.seq < first);
         first
     }
 
-    /// Everything is durable, and shown.
+    /// All events are durable, and shown.
     pub(super) fn sync(&mut self) -> Result<(), Fault> {
         self.synced = self.written.len();
         self.show()
     }
 
-    /// What is not durable may be lost from now on.
+    /// From now on, events that are not durable may be lost.
     pub(super) fn lose(&mut self) {
         self.shown = self.shown.min(self.synced);
     }
 
-    /// Everything is shown.
+    /// All events are shown.
     pub(super) fn show(&mut self) -> Result<(), Fault> {
         for Written { event, .. } in &self.written[self.shown..] {
             let before = self.seen.insert((event.epoch.to_u64(), event.seq), Arc::clone(event));
@@ -102,7 +102,7 @@ impl History {
         Ok(())
     }
 
-    /// An event that is not written is shown, behind all before it.
+    /// Shows an event that is not written, after all events before it.
     pub(super) fn show_transient(&mut self, event: Arc<Event>) -> Result<(), Fault> {
         let (key, seq) = ((event.epoch.to_u64(), event.seq), event.seq.0);
         match self.seen.insert(key, event) {
@@ -111,7 +111,7 @@ impl History {
         }
     }
 
-    /// The last event that was handed in.
+    /// The last event that the log was given.
     pub(super) fn last(&self) -> Seq {
         self.written.last().map_or(Seq::ZERO, |written| written.event.seq)
     }
@@ -121,7 +121,7 @@ impl History {
         self.retained_from = self.retained_from.max(retained_from);
     }
 
-    /// Looks at what a start found, which is durable and shown.
+    /// Checks the log that a start found. Its events are durable and shown.
     pub(super) fn check(&mut self, end: End, found: Found<'_>) -> Result<(), Fault> {
         if self.is_lied_to && self.written.first().is_some_and(|w| w.event.epoch != found.epoch) {
             // The directory was lost, and a new log has begun.
@@ -164,7 +164,7 @@ impl History {
         Ok(removed)
     }
 
-    /// What is known of removed events.
+    /// Checks what the log remembers of removed events.
     fn check_removed(&self, removed: usize, found: &Found<'_>) -> Result<(), Fault> {
         let Found { limits, now_ms, .. } = *found;
         let (mut lost, mut closed, mut keys) = (BTreeMap::new(), BTreeMap::new(), Vec::new());

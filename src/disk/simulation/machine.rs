@@ -1,4 +1,5 @@
-//! A hub of few words on a simulated disk: it publishes, closes channels, removes, and is stopped.
+//! A small hub on a simulated disk: it publishes, closes channels, removes segments, and is
+//! stopped.
 
 use std::sync::Arc;
 
@@ -15,17 +16,17 @@ use crate::{
     model::{ChannelName, Draft, Epoch, Event, EventKind, NewEvent, Position, Seq},
 };
 
-/// What is wrong with the log or the disk besides the usual faults.
+/// A mistake of the log, or of the disk in addition to the usual faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
-    /// The log was written as if these calls were not there.
+    /// These calls are not made.
     Swallowed(Swallowed),
-    /// It is in the code.
+    /// The mistake is in the code.
     Planted(Planted),
-    /// It is in the code, and shows on a disk that lies.
+    /// The mistake is in the code, and shows on a disk that lies.
     PlantedOnLyingDisk(Planted),
-    /// During one of the processes the disk lies about syncs, which the log cannot help.
+    /// During one process the disk lies about syncs, against which the log is powerless.
     LyingDisk,
 }
 
@@ -35,7 +36,7 @@ impl Mistake {
     }
 }
 
-/// What happened in a run, so that a test can tell that it happened at all.
+/// What happened in a run, so that a test can verify that it happened.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) events: u64,
@@ -63,7 +64,7 @@ impl Counts {
     }
 }
 
-/// Runs as many processes one after the other, all of them with chance from `seed`.
+/// Runs this many processes one after the other, with chance from `seed`.
 pub(super) fn run(
     seed: u64,
     generations: u32,
@@ -91,7 +92,7 @@ pub(super) fn run(
         }
         end = machine.process(log)?;
     }
-    // What the last one left has to be right as well.
+    // The log that the last process left must be right too.
     machine.has_faults = false;
     machine.start(&mut end)?;
     planted::plant(None);
@@ -121,9 +122,9 @@ struct Machine {
 
 /// Why a process ended before its time.
 enum Trouble {
-    /// The log said so.
+    /// The log failed.
     Log(String),
-    /// It is wrong.
+    /// A check of the log failed.
     Fault(Fault),
 }
 
@@ -187,7 +188,7 @@ impl Machine {
         }
     }
 
-    /// Starts until it succeeds. Nothing if a lying disk keeps it from that.
+    /// Starts until it succeeds; `None` if a lying disk prevents it.
     fn start(&mut self, end: &mut End) -> Result<Option<OpenLog<SimulatedDisk>>, Fault> {
         for attempt in 0..4 {
             if self.has_faults && attempt < 3 && self.rng.u8(..3) == 0 {
@@ -233,7 +234,7 @@ impl Machine {
             limits: self.retention.removed,
         };
         self.next = log.report.last.next();
-        // What would wait fails: there is one thread here.
+        // Waits end with an error: the simulation has one thread.
         log.status.stop();
         Ok(self.history.check(end, found).map(|()| log))
     }
@@ -263,7 +264,7 @@ impl Machine {
             Ok(()) => {
                 self.history.sync()?;
                 self.counts.closed += 1;
-                // On a full disk the file that marks a clean end cannot be written.
+                // On a full disk, the file that marks a clean end cannot be written.
                 if self.has_little_room || self.disk.has_failed() {
                     End::Unknown
                 } else {
@@ -306,7 +307,7 @@ impl Machine {
                 log.writer.sync()?;
                 self.history.sync()?;
             }
-            // Seqs that a lying disk has lost are skipped up to a number alone.
+            // A start skips only a number of seqs, which a lying disk may exceed.
             16..20 if !self.mistake.is_lie() && !self.has_little_room => {
                 self.publish_transient(log)?;
             }
@@ -356,7 +357,7 @@ impl Machine {
         let publishes = self.rng.u32(1..4);
         for publish in 0..publishes {
             if publish > 0 && !self.mistake.is_lie() && self.rng.u8(..8) == 0 {
-                // Between two is a publish to transient channels.
+                // Between two batches there may be a publish to transient channels.
                 self.next = Seq(self.next.0 + self.rng.u64(1..4));
                 self.history.end_batch();
                 let mut result = log.writer.continue_at(self.next, self.now_ms);
@@ -396,7 +397,7 @@ impl Machine {
             let prepared = self.remove(log);
             result = log.writer.write(self.now_ms);
             if matches!(result, Err(WriteError::Stopped)) {
-                // For ever, if it has to.
+                // The wait would last for ever.
                 self.next = self.history.take_back(first);
                 return prepared;
             }
@@ -406,7 +407,7 @@ impl Machine {
 
     /// Gives seqs to events that are not written, and shows the last of them.
     fn publish_transient(&mut self, log: &mut OpenLog<SimulatedDisk>) -> Result<(), Trouble> {
-        // What comes before them is durable by then.
+        // The events before them are durable by then.
         log.writer.sync()?;
         self.history.sync()?;
         self.next = Seq(self.next.0 + self.rng.u64(..2_000));

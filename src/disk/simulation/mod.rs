@@ -1,4 +1,4 @@
-//! The log on a simulated disk: random work, faults and reboots, held against what must be there.
+//! The log on a simulated disk: random work, faults and reboots, compared with what must be there.
 
 mod defects;
 mod history;
