@@ -15,29 +15,29 @@ pub struct Clock {
 /// A moment on both clocks, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Now {
-    /// On the hub's clock.
+    /// The time of the hub's clock.
     pub(super) ms: u64,
-    /// On the wall clock.
+    /// The time of the wall clock.
     pub(super) wall_ms: u64,
 }
 
 impl Clock {
-    /// Starts now.
+    /// Starts the clock now.
     pub fn start() -> Self {
         Self { started: Instant::now(), started_unix_ms: wall_ms() }
     }
 
-    /// This moment, on the wall clock too.
+    /// This moment on both clocks.
     pub(super) fn now(&self) -> Now {
         Now { ms: self.now_ms(), wall_ms: wall_ms() }
     }
 
-    /// When it was started, in milliseconds since 1970.
+    /// When the clock was started, in milliseconds since 1970.
     pub fn started_ms(&self) -> u64 {
         self.started_unix_ms
     }
 
-    /// A moment of this clock on the wall clock as it is set now.
+    /// The wall-clock time, as the clock is set now, of a moment of this clock.
     pub fn wall_ms_at(&self, at_ms: u64) -> u64 {
         (wall_ms() + at_ms).saturating_sub(self.now_ms())
     }

@@ -15,46 +15,46 @@ use crate::{
 pub struct ConnectionReport {
     /// The connection's number, as in `visnyk.hello`.
     pub id: u64,
-    /// Which shard has it.
+    /// The shard that has it.
     pub shard: usize,
     /// How the client receives.
     pub transport: Transport,
     /// Its state, or why it was closed.
     pub state: ConnectionState,
-    /// Channels it names; no more than were asked for.
+    /// Channels that it names, up to the requested number.
     pub channels: Vec<ChannelName>,
-    /// Its patterns; no more than were asked for.
+    /// Its patterns, up to the requested number.
     pub patterns: Vec<ChannelPattern>,
     /// How many channels and patterns it has in all.
     pub selectors: usize,
-    /// The event types it filters by; none means all. No more than were asked for.
+    /// The event types that it filters by, up to the requested number; none means all.
     pub types: Vec<EventType>,
     /// Everything of its subscription up to here has been sent, or is about to be as the rest of
     /// an event in flight.
     pub position: Position,
     /// Events published since it fell behind that are not sent yet.
     pub lag_events: u32,
-    /// Their bytes.
+    /// Bytes of these events.
     pub lag_bytes: u64,
     /// How many events and bytes it may lag before its policy acts.
     pub lag_max: (u32, u64),
-    /// Bytes that are ready and that its peer has not taken: the rest of one event, or of a
-    /// heartbeat, gap or preamble.
+    /// Bytes that wait until its peer accepts them: the rest of one event, or of a heartbeat, gap
+    /// or preamble.
     pub unsent_bytes: u64,
-    /// Bytes that its peer has taken so far, with the response head.
+    /// Bytes that its peer has accepted so far, with the response head.
     pub sent_bytes: u64,
-    /// Bytes a second that its peer takes: since the last report that was at least a second after
-    /// the one before. Of a closed one, over its whole life.
+    /// Bytes a second that its peer accepts, since the last report of at least a second ago. For a
+    /// closed connection, over its whole life.
     pub bytes_per_s: u64,
-    /// When it was taken on, in milliseconds since 1970; to the second.
+    /// When it was attached, in milliseconds since 1970; to the second.
     pub opened_ms: u64,
-    /// When its peer last took a byte, in milliseconds since 1970.
+    /// When its peer last accepted a byte, in milliseconds since 1970.
     pub written_ms: u64,
     /// What happens when it lags too far.
     pub policy: SlowPolicy,
-    /// The peer's address, where it has one.
+    /// The peer's address, if it has one.
     pub peer: Option<SocketAddr>,
-    /// The client's address, if that peer is a proxy which speaks for it.
+    /// The client's address, if the peer is a proxy that reports it.
     pub forwarded_for: Option<IpAddr>,
     /// The subject of its client's token.
     pub subject: Option<Arc<str>>,
@@ -62,13 +62,13 @@ pub struct ConnectionReport {
     pub ends_ms: Option<u64>,
     /// Why it ends then.
     pub ends_for: Option<EndsFor>,
-    /// When the hub ends it if its peer takes no byte until then; none while nothing waits for its
-    /// peer.
+    /// When the hub ends it if its peer accepts no byte until then; `None` while no bytes wait for
+    /// the peer.
     pub stalls_ms: Option<u64>,
 }
 
 labels! {
-    /// Why the time of a connection's end is set.
+    /// Why a connection has an end time.
     pub enum EndsFor {
         /// Its client's token expires.
         Token = "token",
@@ -90,9 +90,9 @@ pub enum ConnectionState {
     Behind(BehindReason),
     /// It was closed.
     Closed {
-        /// Why.
+        /// The reason.
         reason: CloseReason,
-        /// When, in milliseconds since 1970.
+        /// The time, in milliseconds since 1970.
         ended_ms: u64,
     },
 }
@@ -100,18 +100,18 @@ pub enum ConnectionState {
 labels! {
     /// Why a connection is behind.
     pub enum BehindReason {
-        /// Its peer took less than it was given last, and takes no more for now.
+        /// Its peer accepted less than the last send, and accepts nothing more for now.
         Blocked = "blocked",
         /// It replays history from its start position.
         Replaying = "replaying",
-        /// It reads from history the events that it could not be sent at once.
+        /// It reads events from history that could not be sent at once.
         CatchingUp = "catching_up",
         /// It ends when its last bytes are out.
         Ending = "ending",
     }
 }
 
-/// Which connections are asked for.
+/// The connections that a query is about.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionFilter {
     /// Only the one with this number.
@@ -122,7 +122,7 @@ pub struct ConnectionFilter {
     pub behind: Option<bool>,
     /// Only this subject's.
     pub subject: Option<Arc<str>>,
-    /// Only these.
+    /// Only those of this transport.
     pub transport: Option<Transport>,
 }
 
@@ -130,20 +130,20 @@ pub struct ConnectionFilter {
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionQuery {
     pub(crate) filter: ConnectionFilter,
-    /// The first slot to look at.
+    /// The first slot to examine.
     pub(crate) from: u32,
-    /// Slots to look at, at most.
+    /// The most slots to examine.
     pub(crate) slots: u32,
-    /// Connections at most.
+    /// The most connections.
     pub(crate) limit: usize,
-    /// Channels, patterns, and types of each that are listed.
+    /// The most channels, patterns, and types that are listed of each.
     pub(crate) selectors_max: usize,
 }
 
-/// What a shard found.
+/// The result of a query to a shard.
 #[derive(Debug)]
 pub(crate) struct ConnectionMatches {
     pub(crate) found: Vec<ConnectionReport>,
-    /// The slot to continue from; none when all were looked at.
+    /// The slot to continue from; `None` if all were examined.
     pub(crate) next: Option<u32>,
 }

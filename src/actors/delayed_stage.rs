@@ -1,5 +1,5 @@
-//! A stand-in for a disk: a *make durable* stage that takes its time, waits or fails when a test
-//! wants it to, and shows commits on a thread of its own.
+//! A stand-in for a disk: a *make durable* stage that is slow, waits or fails when a test wants it,
+//! and shows commits on a thread of its own.
 
 use std::{collections::VecDeque, fmt, mem, sync::Arc, thread, time::Duration};
 
@@ -35,7 +35,7 @@ impl DelayedStage {
         let stage = self.clone();
         thread::spawn(move || {
             while let Some(gathered) = stage.gathered() {
-                // A write takes its time, and more gathers meanwhile.
+                // A write takes some time, in which more commits gather.
                 thread::sleep(WRITE_TIME);
                 if stage.0.state.lock().fails {
                     stage.stop();
@@ -48,7 +48,7 @@ impl DelayedStage {
         });
     }
 
-    /// Takes a commit, behind those it has.
+    /// Queues a commit, after the others.
     pub(super) fn queue(&self, prepared: Prepared) {
         let mut state = self.0.state.lock();
         if !state.has_stopped {
@@ -57,7 +57,7 @@ impl DelayedStage {
         }
     }
 
-    /// Shows nothing more.
+    /// Shows no further commit.
     pub(super) fn stop(&self) {
         let mut state = self.0.state.lock();
         state.has_stopped = true;
@@ -72,13 +72,13 @@ impl DelayedStage {
         self.0.state.lock().is_held = true;
     }
 
-    /// Goes on.
+    /// Continues to write.
     pub(crate) fn release(&self) {
         self.0.state.lock().is_held = false;
         self.0.changed.notify_all();
     }
 
-    /// Has the next write fail.
+    /// Makes the next write fail.
     pub(crate) fn fail(&self) {
         self.0.state.lock().fails = true;
     }

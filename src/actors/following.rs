@@ -26,12 +26,13 @@ enum Condition {
     Away,
     /// The histories are reloaded.
     Loading,
-    /// It has stopped: the next entry cannot be read. The process's log says why.
+    /// The hub has stopped, since it cannot read the next entry. The process's log has the reason.
     Halted,
 }
 
 impl Following {
-    /// Of a hub that has loaded the log up to a fence. A subscription waits up to `catch_up_wait`.
+    /// The state of a hub that has loaded the log up to a fence. A subscription waits up to
+    /// `catch_up_wait`.
     pub(super) fn new(fence: Fence, catch_up_wait: Duration, metrics: Arc<BackendMetrics>) -> Self {
         Self {
             fence: watch::Sender::new(Some(fence)),
@@ -128,7 +129,7 @@ impl Following {
         self.set_condition(Condition::Following);
     }
 
-    /// Notes that it shows no more.
+    /// Notes that this hub shows no further entries.
     pub(super) fn halt(&self) {
         self.set_condition(Condition::Halted);
         self.fence.send_replace(None);

@@ -1,4 +1,4 @@
-//! Whether a hub takes requests, drains, or has failed.
+//! Whether a hub accepts requests, drains, or has failed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +22,7 @@ impl Lifecycle {
         }
     }
 
-    /// No subscription is admitted from now on.
+    /// Admits no subscription from now on.
     pub(crate) fn start_draining(&self) {
         self.draining.send_replace(true);
     }
@@ -38,22 +38,23 @@ impl Lifecycle {
         let _ = draining.wait_for(|draining| *draining).await;
     }
 
-    /// No new clients are to be sent here, though they are served.
+    /// New clients should go elsewhere from now on, although they are served.
     pub(crate) fn become_unready(&self) {
         self.unready.store(true, Ordering::Release);
     }
 
-    /// Whether new clients are to be sent here.
+    /// Whether new clients should come here.
     pub(crate) fn is_ready(&self) -> bool {
         !self.unready.load(Ordering::Acquire) && !self.is_draining() && !self.has_failed()
     }
 
-    /// The hub has failed, and cannot go on.
+    /// Notes that the hub has failed for good.
     pub(crate) fn fail(&self, why: String) {
         self.failure.send_replace(Some(why));
     }
 
-    /// The root of the actors has ended. That is a failure unless it was meant.
+    /// Notes that the root of the actors has ended, which is a failure unless the hub was shut
+    /// down.
     pub(crate) fn root_ended(&self) {
         self.failure.send_if_modified(|why| {
             let is_unexpected = why.is_none() && !self.is_draining();
@@ -69,7 +70,7 @@ impl Lifecycle {
         self.failure.borrow().is_some()
     }
 
-    /// Waits for a failure; says why.
+    /// Waits for a failure; returns the reason.
     pub(crate) async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         let why = failure.wait_for(Option::is_some).await;

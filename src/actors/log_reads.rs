@@ -1,9 +1,9 @@
 //! Reads of the log on disk for readers of history: a few threads, so that no thread that serves
 //! connections waits for a disk.
 //!
-//! A read is a bounded piece, or a search for last events, which gives way to the others after each
-//! turn. A reader has one at a time, and equal searches are one, so they take turns. What is read
-//! and not taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
+//! A read is a bounded piece, or a search for last events, which lets other reads go first after
+//! each turn. Each reader has one read at a time, and equal searches are made once. The bytes that
+//! were read and not taken are bounded. Dropping a [`PendingRead`] cancels it.
 
 use std::{
     io, mem,
@@ -140,7 +140,7 @@ impl LogReads {
         Ok(pending)
     }
 
-    /// Reads nothing more.
+    /// Ends all reads.
     pub(super) fn stop(&self) {
         let mut state = self.queue.state.lock();
         state.has_stopped = true;
@@ -149,13 +149,13 @@ impl LogReads {
         self.queue.changed.notify_all();
         drop(state);
         drop(reads);
-        // Those that wait for memory.
+        // Ends the searches that wait for memory.
         if let Some(memory) = self.queue.store.search_memory() {
             memory.close();
         }
     }
 
-    /// Reads nothing more, and waits for the reads under way.
+    /// Ends all reads, and waits for those under way.
     pub(super) fn finish(&self) {
         self.stop();
         for thread in mem::take(&mut *self.threads.lock()) {

@@ -1,4 +1,4 @@
-//! The handle of a read of the log on disk, for the one that waits for it.
+//! The handle of a read of the log on disk, for the reader that waits for it.
 
 use std::{
     future::Future,
@@ -25,19 +25,19 @@ pub(crate) struct PendingRead<T> {
 pub(crate) enum ReadFailure {
     /// Events after its cursor have been evicted.
     FellOff,
-    /// The disk fails, or what is on it is damaged.
+    /// The disk failed, or the log on it is damaged.
     Unreadable,
-    /// The process or the machine has had no file or no memory for it for a while.
+    /// For a while there was no file or no memory left for the read.
     Busy,
     /// The log is closed.
     Closed,
 }
 
-/// Where its result goes.
+/// Where the result of a read is sent.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ReadFailure>>;
 
 impl<T> PendingRead<T> {
-    /// One that counts as one of `cancelled` if it is dropped.
+    /// A read that counts as one of `cancelled` if it is dropped.
     pub(super) fn new(cancelled: &Arc<AtomicUsize>) -> (Reply<T>, Self) {
         let (sender, reply) = oneshot::channel();
         (sender, Self { reply, is_over: false, cancelled: Arc::clone(cancelled) })

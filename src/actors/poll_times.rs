@@ -1,5 +1,5 @@
-//! When polls were answered and events were shown last: whether clients may be between two polls,
-//! with events to come.
+//! When polls were last answered and events last shown. From these follows whether clients may be
+//! between two polls, with events to come.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -18,7 +18,7 @@ pub(crate) struct PollTimes {
 }
 
 impl PollTimes {
-    /// A poll is answered; `is_complete` if its client has all events by that.
+    /// Notes that a poll is answered. `is_complete` says whether its client has all events then.
     #[inline]
     pub(crate) fn answered(&self, is_complete: bool, now_ms: u64) {
         // Shards answer thousands of polls at once: most of them need not write.
@@ -33,7 +33,7 @@ impl PollTimes {
         }
     }
 
-    /// Events are shown. One thread at a time calls this.
+    /// Notes that events are shown. One thread at a time calls this.
     #[inline]
     pub(crate) fn shown(&self, now_ms: u64) {
         self.shown_ms.store(now_ms, Ordering::Relaxed);

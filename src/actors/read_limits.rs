@@ -1,8 +1,8 @@
-//! What reads of the log on disk may cost.
+//! The limits of reads of the log on disk.
 
 use crate::disk::LOG_FILES_MAX;
 
-/// What reads of the disk may cost.
+/// The limits of reads of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {
     /// Threads that read; each has one read under way.

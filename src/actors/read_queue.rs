@@ -1,7 +1,7 @@
-//! The queue of reads of the log on disk, and what a thread does with each.
+//! The queue of reads of the log on disk, and how a thread serves it.
 //!
-//! A search for last events gives way to the others after each turn. A read that fails for want of
-//! a file or of memory is tried again behind the others, for a bounded time.
+//! A search for last events lets other reads go first after each turn. A read that fails for lack
+//! of a file or of memory is queued again after the others, for a bounded time.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +28,7 @@ use crate::{
     telemetry::{DiskMetrics, LogThrottle},
 };
 
-/// A piece. It counts against the bound on what is read and not taken until it is dropped.
+/// A piece. It counts against the bound on bytes that were read and not taken, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ReadPiece {
     piece: Piece,
@@ -37,7 +37,7 @@ pub(crate) struct ReadPiece {
 }
 
 impl ReadPiece {
-    /// Takes the events out.
+    /// Takes the events out of the piece.
     pub(crate) fn into_piece(mut self) -> Piece {
         mem::take(&mut self.piece)
     }
@@ -62,20 +62,20 @@ pub(super) struct Queue {
     pub(super) changed: Condvar,
     /// Reads that were cancelled since the queue was last purged: the most that may still be in it.
     pub(super) cancelled: Arc<AtomicUsize>,
-    /// The same of searches, which hold what they have found.
+    /// The same for searches, which hold the events that they have found.
     pub(super) cancelled_searches: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) reads: VecDeque<Queued>,
-    /// The searches that are among them or under way.
+    /// The searches in the queue or under way.
     pub(super) searches: SharedSearches,
-    /// Nothing is read before this: there was no file or no memory for a read.
+    /// No read is served before this time: there was no file or no memory for one.
     paused_until: Option<Instant>,
-    /// When reads began to fail for want of a file or of memory; none has succeeded since.
+    /// When reads began to fail for lack of a file or of memory; none has succeeded since.
     pub(super) short_since: Option<Instant>,
-    /// Bytes that are read and not taken.
+    /// Bytes that were read and not taken.
     ready_bytes: u64,
     pub(super) has_stopped: bool,
     /// A test holds back reads, as a disk that hangs would.
@@ -85,7 +85,7 @@ pub(super) struct State {
 
 pub(super) struct Queued {
     pub(super) read: Read,
-    /// When it first failed for want of a file or of memory.
+    /// When it first failed for lack of a file or of memory.
     pub(super) short_since: Option<Instant>,
 }
 
@@ -157,8 +157,8 @@ impl Queue {
         }
     }
 
-    /// Serves a read. Gives it back if it failed for want of a file or of memory and is to be tried
-    /// again.
+    /// Serves a read. Returns it if it failed for lack of a file or of memory and is to be
+    /// repeated.
     fn serve_one(self: &Arc<Self>, queued: Queued) -> Option<Queued> {
         let Queued { read, mut short_since } = queued;
         let started = Instant::now();
@@ -188,7 +188,7 @@ impl Queue {
         None
     }
 
-    /// Answers those that wait for a search, or queues its next turn.
+    /// Answers the readers that wait for a search, or queues its next turn.
     fn end_turn(
         &self,
         search: LastSearch,
@@ -206,13 +206,13 @@ impl Queue {
         if search.is_cut() {
             self.metrics.search_limited();
         }
-        // In order, so on this thread.
+        // In order, so the sort is done on this thread.
         let result = turn.map(|()| search.into_found());
         self.state.lock().searches.remove(shared);
         shared.answer(&result);
     }
 
-    /// Whether a read is to be tried again: not if that has failed for long.
+    /// Whether a read is to be repeated, which ends if it has failed for long.
     fn is_put_off<T>(
         &self,
         result: &Result<T, ReadFailure>,
@@ -230,7 +230,7 @@ impl Queue {
         is_early
     }
 
-    /// Puts a read behind the others, and has all of them wait a little.
+    /// Queues a read after the others, and pauses all of them.
     fn put_off(&self, queued: Queued) {
         let mut state = self.state.lock();
         if !state.has_stopped {
@@ -267,7 +267,7 @@ impl Queue {
                 if !read.is_cancelled() {
                     return Some(Queued { read, short_since });
                 }
-                // Under the lock under which others join.
+                // Under the lock under which other readers join.
                 if let Read::Search(_, shared) = &read {
                     state.searches.remove(shared);
                 }
@@ -327,9 +327,9 @@ impl State {
         self.reads.pop_front()
     }
 
-    /// Whether a read that has just failed for want of a file or of memory may be tried again: all
-    /// reads and this one have failed for less than `SHORTAGE_TIME_MAX`. Its own time counts too,
-    /// since reads that are answered from memory succeed meanwhile.
+    /// Whether a read that has just failed for lack of a file or of memory may be repeated: all
+    /// reads, and this one, have failed for less than `SHORTAGE_TIME_MAX`. The read's own time
+    /// counts too, since reads that are answered from memory succeed meanwhile.
     fn is_short_time(&mut self, of_this: &mut Option<Instant>, now: Instant) -> bool {
         let of_all = *self.short_since.get_or_insert(now);
         let since = of_all.min(*of_this.get_or_insert(now));
@@ -347,8 +347,8 @@ pub(super) enum Held {
     All,
 }
 
-/// How long reads that fail for want of a file or of memory are tried again. After that each such
-/// read is answered `Busy` at its first failure, until a read succeeds.
+/// How long reads that fail for lack of a file or of memory are repeated. After that each such read
+/// is answered `Busy` at its first failure, until a read succeeds.
 const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The pause of all reads after such a failure.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);

@@ -26,13 +26,13 @@ pub(crate) struct PendingSearch(Waits);
 
 #[derive(Debug)]
 enum Waits {
-    /// It waits for memory. The search is taken out when memory is granted.
+    /// The search waits for memory. It is taken out when memory is granted.
     ForMemory(Option<Box<LastSearch>>, MemoryWait),
-    /// For the threads.
+    /// The search waits for the threads that read the disk.
     ForDisk(PendingRead<FoundEvents>),
 }
 
-/// The wait for memory, counted.
+/// The wait for memory, which is counted.
 struct MemoryWait {
     memory: Pin<Box<dyn Future<Output = Result<SearchBytes, ReadFailure>> + Send>>,
     waiters: Arc<MemoryWaiters>,
@@ -50,14 +50,14 @@ impl MemoryWaiters {
         Arc::new(Self { count: AtomicUsize::new(0), metrics: Arc::clone(metrics) })
     }
 
-    /// How many there are.
+    /// How many searches wait.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }
 
 impl PendingSearch {
-    /// A search that waits for `memory`, a while.
+    /// A search that waits for `memory`, for a bounded time.
     pub(super) fn for_memory(
         search: LastSearch,
         memory: impl Future<Output = Option<SearchBytes>> + Send + 'static,
@@ -120,7 +120,7 @@ impl std::fmt::Debug for MemoryWait {
     }
 }
 
-/// Ends a wait for memory that takes too long: clients that read slowly may keep all of it.
+/// Ends a wait for memory that takes too long: clients that read slowly may keep all of the memory.
 async fn in_time<T>(memory: impl Future<Output = Option<T>>) -> Result<T, ReadFailure> {
     match timeout(MEMORY_WAIT_MAX, memory).await {
         Ok(memory) => memory.ok_or(ReadFailure::Closed),

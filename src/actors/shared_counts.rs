@@ -1,5 +1,5 @@
-//! How many subscribers of a channel the other hubs of a shared log have: what info routes ask,
-//! until the bridge has asked the server.
+//! How many subscribers of a channel the other hubs of a shared log have. Requests wait here until
+//! the bridge has asked the server.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{model::ChannelName, telemetry::BackendMetrics};
 
 /// The questions of one hub.
 pub(crate) struct SharedCounts {
-    /// What this process is called in the reports of hubs.
+    /// The name of this process in the reports of hubs.
     hub: String,
     asked: Mutex<Asked>,
     arrived: Notify,
@@ -27,7 +27,7 @@ struct Asked {
     waiting: Vec<Question>,
 }
 
-/// What a request wants to know.
+/// The question of a request.
 pub(super) struct Question {
     pub(super) channel: ChannelName,
     pub(super) answer: oneshot::Sender<Elsewhere>,
@@ -38,16 +38,16 @@ pub(super) struct Question {
 pub(crate) struct Elsewhere {
     pub(crate) streams: u32,
     pub(crate) pollers: u32,
-    /// Whether some of them name the channel, so that there is one.
+    /// Whether some of these hubs have subscribers that name the channel, so that it exists.
     pub(crate) is_named: bool,
     /// How many hubs have reported.
     pub(crate) hubs: u32,
-    /// How many of these have more subscriptions than they report, and may have some of this
-    /// channel.
+    /// How many of these hubs have more subscriptions than they report: they may have subscribers
+    /// of this channel.
     pub(crate) hubs_unknown: u32,
     /// The age of the oldest report, in milliseconds.
     pub(crate) age_ms: u64,
-    /// Whether all hubs have had time to report since the server was there again.
+    /// Whether all hubs have had time to report since the server could be reached again.
     pub(crate) is_settled: bool,
 }
 
@@ -80,7 +80,7 @@ impl SharedCounts {
         }
     }
 
-    /// What this process is called in the reports of hubs.
+    /// The name of this process in the reports of hubs.
     pub(super) fn hub(&self) -> &str {
         &self.hub
     }
@@ -89,7 +89,7 @@ impl SharedCounts {
     pub(crate) async fn elsewhere(&self, channel: &ChannelName) -> Result<Elsewhere, Uncounted> {
         let asked = self.ask(channel);
         let answered = match asked {
-            // The bridge drops what it could not ask.
+            // The bridge drops questions that it could not ask.
             Ok(answer) => match timeout(ANSWER_WAIT, answer).await {
                 Ok(answer) => answer.map_err(|_| Uncounted::Away),
                 Err(_) => Err(Uncounted::Late),
@@ -114,7 +114,7 @@ impl SharedCounts {
         Ok(receiver)
     }
 
-    /// Notes whether questions can be answered. Those that wait when they cannot are not.
+    /// Notes whether questions can be answered. If not, those that wait are dropped.
     pub(super) fn set_connected(&self, is_connected: bool) {
         let mut asked = self.asked.lock();
         asked.is_connected = is_connected;
@@ -153,25 +153,25 @@ impl SharedCounts {
         let _ = timeout(LEAVE_WAIT, leaving.wait_for(|now| *now == Leaving::Done)).await;
     }
 
-    /// Waits until this hub is to leave. Cancelling it has no effect.
+    /// Waits until this hub ends. Cancelling the wait has no effect.
     pub(super) async fn left(&self) {
         // The sender is here.
         let _ = self.leaving.subscribe().wait_for(|now| *now == Leaving::Due).await;
     }
 
-    /// The report of this hub is removed.
+    /// Notes that the report of this hub is removed.
     pub(super) fn has_left(&self) {
         self.leaving.send_replace(Leaving::Done);
     }
 
-    /// Whether this hub reports nothing more.
+    /// Whether this hub has ended its reports.
     pub(super) fn is_gone(&self) -> bool {
         *self.leaving.borrow() == Leaving::Done
     }
 }
 
 impl Uncounted {
-    /// Its word in answers and metrics.
+    /// The word for it in answers and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Away => "backend_away",
@@ -181,7 +181,7 @@ impl Uncounted {
     }
 }
 
-/// Questions that wait; one more is not answered.
+/// The most questions that wait; a further one gets no answer.
 const WAITING_MAX: usize = 1_024;
 /// Channels of one command.
 const ASKED_MAX: usize = 64;
