@@ -37,7 +37,9 @@ impl RedisServer {
     pub fn sentinel(&self, master: &str) -> Self {
         let port = self.port;
         let config = format!(
-            "sentinel monitor {master} 127.0.0.1 {port} 1\nsentinel down-after-milliseconds {master} 500\n             sentinel failover-timeout {master} 5000\n"
+            "sentinel monitor {master} 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds {master} 500\n\
+             sentinel failover-timeout {master} 5000\n"
         );
         Self::start_with(&[], Some(&config))
     }

@@ -160,8 +160,10 @@ mod tests {
         json!({
             "id": "4711", "state": "behind", "reason": "blocked", "transport": "sse",
             "channels": ["orders/eu"], "patterns": ["jobs/**"], "subscriptions": 3, "types": [],
-            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "lag_events_max": 1000, "lag_bytes_max": 262_144, "unsent_bytes": 113, "sent_bytes": 2_097_152, "bytes_per_s": 240,
-            "age_s": 3600, "idle_ms": 2150, "policy": "disconnect", "ends_at": "2026-01-02T04:00:00.000Z", "ends_for": "token",
+            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "lag_events_max": 1000,
+            "lag_bytes_max": 262_144, "unsent_bytes": 113, "sent_bytes": 2_097_152,
+            "bytes_per_s": 240, "age_s": 3600, "idle_ms": 2150, "policy": "disconnect",
+            "ends_at": "2026-01-02T04:00:00.000Z", "ends_for": "token",
             "stalls_at": "2026-01-02T03:04:33.528Z",
             "peer": "203.0.113.7:50123", "identity": "ann\u{1b}[2J", "shard": 0
         })

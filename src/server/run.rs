@@ -352,7 +352,8 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
         words += &format!("; without one they may subscribe to {}\n", patterns.join(", "));
     }
     if !on_loopback && !settings.has_tls() {
-        words += "no TLS: tokens and events can be read on the way; set tls_cert and tls_key, or put a TLS proxy in front\n";
+        words += "no TLS: tokens and events can be read on the way; \
+                  set tls_cert and tls_key, or put a TLS proxy in front\n";
     }
     if (1..SECRET_BYTES_MIN).contains(&settings.jwt_secret.len()) {
         words += "WEAK SECRET: a secret of less than 32 bytes can be found by trying\n";

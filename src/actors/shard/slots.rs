@@ -105,7 +105,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_map_holds(steps in proptest::collection::vec((any::<bool>(), 0usize..40), 0..200)) {
+        fn it_holds_what_a_map_holds(
+            steps in proptest::collection::vec((any::<bool>(), 0usize..40), 0..200),
+        ) {
             let mut slots = Slots::new();
             let mut map = BTreeMap::new();
             for (step, (inserts, index)) in steps.into_iter().enumerate() {
@@ -119,7 +121,8 @@ mod tests {
                 }
                 prop_assert_eq!(slots.len(), map.len());
                 prop_assert_eq!(slots.is_empty(), map.is_empty());
-                prop_assert!(slots.iter().map(|(k, v)| (k, *v)).eq(map.iter().map(|(k, v)| (*k, *v))));
+                let of_map = map.iter().map(|(k, v)| (*k, *v));
+                prop_assert!(slots.iter().map(|(k, v)| (k, *v)).eq(of_map));
                 prop_assert!(map.keys().all(|&key| key < slots.capacity()), "indices are reused");
             }
             prop_assert!(slots.capacity() <= 200);

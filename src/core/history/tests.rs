@@ -115,7 +115,8 @@ proptest! {
             history.append(e, &limits);
         }
         while !history.evict_due(0, &limits, 3).is_empty() {}
-        let kept: u64 = all.iter().rev().take(history.len() as usize).map(|e| e.bytes().len() as u64).sum();
+        let kept = all.iter().rev().take(history.len() as usize);
+        let kept: u64 = kept.map(|e| e.bytes().len() as u64).sum();
         prop_assert_eq!(kept, history.bytes());
         prop_assert!(history.len() <= 1 || history.bytes() <= bytes_max);
         prop_assert!(history.len() <= u64::from(events_max));
@@ -160,10 +161,11 @@ proptest! {
                     history.append(e, &limits);
                     while !history.evict_due(0, &limits, 5).is_empty() {}
                     let (events, bytes) = (history.len(), history.bytes());
-                    let kept = |events: u64, bytes: u64| events >= u64::from(events_max).min(head + 1)
-                        || bytes >= bytes_max;
+                    let wanted = u64::from(events_max).min(head + 1);
+                    let kept = |events: u64, bytes: u64| events >= wanted || bytes >= bytes_max;
                     // Only whole chunks go.
-                    let chunk = history.unloaded.as_ref().map_or(0, |u| u.events().div_ceil(8).max(1));
+                    let chunk = |unloaded: &Unloaded| unloaded.events().div_ceil(8).max(1);
+                    let chunk = history.unloaded.as_deref().map_or(0, chunk);
                     prop_assert!(events <= u64::from(events_max) + chunk || bytes <= bytes_max
                         || chunk > 0 && kept(events - chunk, bytes), "{events} {bytes} {chunk}");
                 }
