@@ -1,4 +1,4 @@
-//! One client: what it has received, checked against what it must receive.
+//! One client of the model: what it has received, compared with what it must receive.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// A client with its own idea of what is due to it.
+/// A client, with its own account of the events that it must receive.
 pub(super) struct Client {
     pub(super) id: u64,
     pub(super) engine: usize,
@@ -32,39 +32,41 @@ pub(super) struct Client {
     pub(super) ask: Ask,
     selectors: Vec<ChannelSelector>,
     pub(super) ended: Option<CloseReason>,
-    /// Everything up to here has been received or excused.
+    /// The client has received all events up to this seq, or is excused from them.
     at: u64,
-    /// Lost before this client came, and reported or not asked for.
+    /// Events that were lost before the client came, and were reported or not asked for.
     excused: BTreeSet<u64>,
-    /// Further back than the last events it asked for: must not come.
+    /// Events older than the last ones that the client asked for: it must not receive them.
     unwanted: BTreeSet<u64>,
-    /// More than all its channels together start with: may come if others are lost meanwhile.
+    /// Events beyond the limit of those that all its channels together start with: they may come if
+    /// others are lost meanwhile.
     capped: BTreeSet<u64>,
-    /// The head of the log when it came.
+    /// The head of the log when the client came.
     came_at: u64,
-    /// Lost before it was known where it starts; excused if it gets a gap.
-    lost_if_told: BTreeSet<u64>,
+    /// Events that were lost before the start was found; the client is excused from them if it gets
+    /// a gap.
+    excused_by_gap: BTreeSet<u64>,
     gap: GapDue,
-    /// Events up to here are no lag.
+    /// Events up to this seq do not count as lag.
     replay_through: u64,
-    /// Bytes that have been understood.
+    /// Bytes that were parsed.
     parsed: usize,
     blocks: usize,
-    told_closed: HashSet<String>,
-    /// It has lagged past its bound since the last action of its policy.
+    seen_closed: HashSet<String>,
+    /// Whether it has lagged beyond its bound since the last action of its policy.
     was_over: bool,
-    /// Events were lost that are due to it, since the last action of its policy.
+    /// Whether events that it must receive were lost since the last action of its policy.
     fell_off: bool,
-    /// Its policy must act before any event after this one.
+    /// The policy must act before any event after this seq.
     must_skip_after: Option<u64>,
-    /// Since when it has taken no byte that was due, and since when it has taken none at all.
+    /// Since when it has accepted no byte that was due, and since when no byte at all.
     pub(super) blocked_ms: Option<u64>,
     pub(super) written_ms: u64,
     written: usize,
-    /// At the last rest of its engine: bytes taken, and how far the engine had been given the
-    /// log, if it was behind then.
+    /// When its engine last had nothing left to do, if the client was behind then: the bytes that
+    /// it had accepted, and the seq up to which the engine had the log.
     behind_at_rest: Option<(usize, u64)>,
-    /// Where it was when it last had everything at a rest of its engine.
+    /// Its position when it last had everything while its engine had nothing left to do.
     live_at: u64,
 }
 
@@ -77,7 +79,7 @@ enum GapDue {
 }
 
 impl Client {
-    /// A client that is about to attach: what is due to it follows from the log as it is now.
+    /// A client that is about to attach. The log as it is now says what it must receive.
     pub(super) fn new(
         world: &World,
         kept: &Retention,
@@ -99,12 +101,12 @@ impl Client {
             unwanted: BTreeSet::new(),
             capped: BTreeSet::new(),
             came_at: head,
-            lost_if_told: BTreeSet::new(),
+            excused_by_gap: BTreeSet::new(),
             gap: GapDue::Never,
             replay_through: head,
             parsed: 0,
             blocks: 0,
-            told_closed: HashSet::new(),
+            seen_closed: HashSet::new(),
             was_over: false,
             fell_off: false,
             must_skip_after: None,
@@ -134,7 +136,7 @@ impl Client {
         client
     }
 
-    /// Of each channel the newest `each` that it wants, and of all these the newest.
+    /// The newest `each` wanted events of each channel, and of these together the newest.
     fn start_with_last(&mut self, world: &World, kept: &Retention, each: usize) {
         let mut left: HashMap<&ChannelName, usize> = HashMap::new();
         let mut included = Vec::new();
@@ -152,7 +154,7 @@ impl Client {
                 between.clear();
             }
         }
-        // Before the first that it wants, those of other types are not read.
+        // Events of other types before the first wanted one are not read.
         unwanted.extend(between.into_values().flatten());
         self.unwanted = unwanted;
         let mut capped: BTreeSet<u64> = included.into_iter().skip(LAST_EVENTS_MAX).collect();
@@ -163,7 +165,7 @@ impl Client {
         self.capped = capped;
     }
 
-    /// Whether it need not come, because it was lost before or was not asked for.
+    /// Whether an event may be missing, because it was lost before or was not asked for.
     fn is_excused(&self, seq: u64) -> bool {
         [&self.excused, &self.unwanted, &self.capped].iter().any(|set| set.contains(&seq))
     }
@@ -202,7 +204,7 @@ impl Client {
         events.filter(|e| self.matches(e) && !kept.holds(e.seq.0)).map(|e| e.seq.0)
     }
 
-    /// What it still has to receive, up to `through`.
+    /// The events that the client still has to receive, up to `through`.
     fn due<'a>(
         &'a self,
         world: &'a World,
@@ -230,8 +232,8 @@ impl Client {
         }
     }
 
-    /// How far it lags: at least and at most. The event in flight is not lag, but a few bytes do
-    /// not always show that it is in flight.
+    /// The least and the most that the client may lag. The event in flight does not count as lag,
+    /// but a few bytes do not always show that it is in flight.
     fn lag(&self, world: &World) -> (Lag, Lag) {
         let (mut least, mut most) = (Lag::default(), Lag::default());
         let taken = self.pipe.taken();
@@ -260,21 +262,23 @@ impl Client {
         (least, most)
     }
 
-    /// What the batches that it has all to receive of allow it to lag on top of its bounds.
+    /// How far the client may lag beyond its bounds, at least: for batches that it has yet to
+    /// receive as a whole.
     fn allowed_at_least(&self, world: &World) -> Lag {
         let from = self.at.max(self.replay_through);
         let given = world.given[self.engine].0;
         let batches = world.batches.iter();
         let due = batches.filter(|(first, last)| *first > from && *last <= given);
         due.fold(Lag::default(), |allowed, &(first, last)| {
-            // The first may be in flight, and no lag.
+            // The first event may be in flight, which is not lag.
             let in_flight = self.due(world, Seq(last)).next().map_or(0, |event| event.seq.0);
             let lag = self.size(world, first.max(in_flight + 1), last);
             allowed.max(lag.allows(world))
         })
     }
 
-    /// What the largest round that there can have been since it was live allows.
+    /// How far the client may lag beyond its bounds, at most: for the largest round that may have
+    /// been sent since it was live.
     fn allowed_at_most(&self, world: &World) -> Lag {
         let batches = world.batches.iter().filter(|(_, last)| *last > self.live_at);
         let largest = batches.fold(Lag::default(), |largest, &(first, last)| {
@@ -287,7 +291,7 @@ impl Client {
         gathered.allows(world)
     }
 
-    /// Its events between two seqs, both included.
+    /// The size of its events between two seqs, both included.
     fn size(&self, world: &World, first: u64, last: u64) -> Lag {
         let mut size = Lag::default();
         let events = world.log.iter().take(last as usize).skip(first as usize - 1);
@@ -295,8 +299,8 @@ impl Client {
         size
     }
 
-    /// Called after every step and before [`read`](Self::read): notes what may have made its
-    /// policy act in the step.
+    /// Called after every step and before [`read`](Self::read). Notes what may have made its policy
+    /// act in the step.
     pub(super) fn watch(&mut self, world: &World, kept: &Retention) {
         if self.key.is_some_and(|key| world.engines[self.engine].is_searching_start(key)) {
             self.watch_start_search(world, kept);
@@ -307,31 +311,32 @@ impl Client {
         self.fell_off |= fell_off || kept.is_vague();
     }
 
-    /// Where it starts is being found out. What is lost meanwhile is not due to it if it was there
-    /// when it came, and it begins with the oldest event or gets a gap.
+    /// The start of the client is still being searched for. Of the events lost meanwhile, it need
+    /// not get those that existed when it came: it begins with the oldest event, or gets a gap.
     fn watch_start_search(&mut self, world: &World, kept: &Retention) {
         let is_last = matches!(self.ask.start, Start::Last(_));
         assert!((self.has_patterns() || is_last) && self.blocks == 0);
         self.replay_through = world.backend.head().0;
         let lost: BTreeSet<u64> = self.lost(world, kept, self.at).collect();
-        // Then others of the last may come, and be lost.
+        // Other events may then be among the last ones, and be lost.
         self.fell_off |= is_last && !self.capped.is_empty() && !lost.is_empty();
         let came_since = lost.iter().any(|seq| *seq > self.came_at);
         match (&self.ask.start, self.gap) {
             (Start::At(_), GapDue::Never | GapDue::Perhaps | GapDue::Must("evicted")) => {
-                // As when it came: where the hub has had to forget who lost what, it may say so.
+                // As when the client came: if the hub no longer knows which channels lost what, it
+                // may report a gap.
                 if self.gap == GapDue::Never && (!lost.is_empty() || kept.is_vague()) {
                     self.gap = GapDue::Perhaps;
                 }
-                // The gap may speak of these or not.
+                // The gap may cover these events or not.
                 self.fell_off |= came_since;
-                self.lost_if_told = lost;
+                self.excused_by_gap = lost;
             }
             _ => self.excused = lost.into_iter().filter(|seq| *seq <= self.came_at).collect(),
         }
     }
 
-    /// Understands what has come since the last call; panics on anything it should not be.
+    /// Parses the bytes that have come since the last call. Panics on bytes that must not come.
     pub(super) fn read(&mut self, world: &World, kept: &Retention) {
         let pipe = self.pipe.clone();
         let taken = pipe.taken();
@@ -367,7 +372,7 @@ impl Client {
         }
     }
 
-    /// Understands the whole blocks of `bytes`; gives how many bytes they are.
+    /// Parses the whole blocks in `bytes`; returns their length.
     fn read_blocks(&mut self, world: &World, kept: &Retention, bytes: &[u8]) -> usize {
         let mut read = 0;
         loop {
@@ -384,7 +389,7 @@ impl Client {
         read
     }
 
-    /// Positions it could resume from.
+    /// The position from which the client would resume.
     pub(super) fn position(&self) -> u64 {
         self.at
     }
@@ -398,7 +403,7 @@ impl Client {
             return self.read_first(world, field("id: "), seq);
         }
         if self.gap != GapDue::Never && self.blocks == 1 {
-            // A gap of its policy may come first, if none was due at its start.
+            // A gap of the policy may come first, if no gap was due at the start.
             let is_gap =
                 field("event: ") == Some("visnyk.gap") && !text.contains("\"reason\":\"slow\"");
             match self.gap {
@@ -410,8 +415,8 @@ impl Client {
                 _ => assert!(text.contains("evicted"), "{text:?}"),
             }
             if is_gap {
-                self.excused.append(&mut self.lost_if_told);
-                // On to the oldest event: everything before it must be gone.
+                self.excused.append(&mut self.excused_by_gap);
+                // The client continues at the oldest event: everything before it must be gone.
                 return self.move_to(world, seq.unwrap());
             }
         }
@@ -421,7 +426,7 @@ impl Client {
                 let name = field("data: ").unwrap();
                 let closed = kept.closed(name).unwrap();
                 assert!(closed <= self.at, "{name} is closed at {closed}, after {}", self.at);
-                assert!(self.told_closed.insert(name.to_owned()), "{name} closed twice");
+                assert!(self.seen_closed.insert(name.to_owned()), "{name} closed twice");
             }
             _ if field("data: ").is_some() => self.take(world, seq.unwrap(), block),
             _ if seq.is_some() => self.move_to(world, seq.unwrap()),
@@ -433,8 +438,8 @@ impl Client {
         }
     }
 
-    /// The first block: its position must be one from which nothing is lost, should the
-    /// connection break before the next.
+    /// Reads the first block. If the connection broke after it, its position must be one from which
+    /// nothing is lost.
     fn read_first(&mut self, world: &World, id: Option<&str>, seq: Option<u64>) {
         match &self.ask.start {
             Start::At(at) if self.gap == GapDue::Perhaps => {
@@ -462,15 +467,15 @@ impl Client {
     }
 
     fn note(&mut self, world: &World, event: &Arc<Event>) {
-        // Everything between must be excused.
+        // The client must be excused from all events in between.
         let missing = self.due(world, Seq(event.seq.0 - 1)).next();
         assert!(missing.is_none(), "{missing:?} is missing before {}", event.seq.0);
         if event.kind == EventKind::Closed {
-            self.told_closed.insert(event.channel.as_str().to_owned());
+            self.seen_closed.insert(event.channel.as_str().to_owned());
         }
     }
 
-    /// The client's position moves on without an event.
+    /// Moves the client's position without an event.
     fn move_to(&mut self, world: &World, to: u64) {
         assert!(to >= self.at, "back from {} to {to}", self.at);
         let missing = self.due(world, Seq(to)).next();
@@ -503,7 +508,7 @@ impl Client {
         self.was_over = false;
         self.must_skip_after = None;
         self.behind_at_rest = None;
-        // More may have gone on behind the words of this gap while they were on their way.
+        // More events may have been lost while this gap was on its way.
         self.watch(world, kept);
     }
 
@@ -526,7 +531,7 @@ impl Client {
                     _ => assert!(due == GapDue::Perhaps || self.fell_off, "a gap for nothing"),
                 }
                 self.excused = self.lost(world, kept, self.at).collect();
-                // What it goes on with is all that is there.
+                // The client continues with all events that are retained.
                 self.unwanted.clear();
                 self.move_to(world, seq_of(world, gap["oldest"].as_str().unwrap()).unwrap());
             }
@@ -545,7 +550,7 @@ impl Client {
         self.move_to(world, position);
     }
 
-    /// The hub has ended the connection: was it right to?
+    /// Checks that the hub was right to end the connection.
     pub(super) fn judge_end(&mut self, world: &World, kept: &Retention, reason: CloseReason) {
         self.ended = Some(reason);
         match reason {
@@ -579,7 +584,7 @@ impl Client {
         }
     }
 
-    /// Its engine has done all there was to do: is it where it must be?
+    /// Checks the client while its engine has nothing left to do.
     pub(super) fn check_at_rest(&mut self, world: &World, kept: &Retention) {
         if self.ended.is_some() {
             return;
@@ -619,7 +624,7 @@ impl Client {
         }
     }
 
-    /// A tick has passed after `quiet_ms` or more without one: is it where it must be?
+    /// Checks the client after a tick.
     pub(super) fn check_after_tick(&mut self, world: &World) {
         if self.ended.is_some() || self.is_poll() {
             return;
@@ -670,14 +675,14 @@ impl Lag {
         self.bytes += (CHUNK_HEAD_BYTES + text.len() + CHUNK_TAIL_BYTES) as u64;
     }
 
-    /// Whether it is over the bounds and what large batches allow on top of them.
+    /// Whether the lag is above the bounds and what large batches permit beyond them.
     fn is_over(self, world: &World, allowed: Lag) -> bool {
         let limits = &world.limits.connections;
         self.events > limits.lag_events_max + allowed.events
             || self.bytes > limits.lag_bytes_max + allowed.bytes
     }
 
-    /// What a round of this size allows on top of the bounds.
+    /// The lag that a round of this size permits beyond the bounds.
     fn allows(self, world: &World) -> Lag {
         let limits = &world.limits.connections;
         Lag {
@@ -691,7 +696,8 @@ impl Lag {
     }
 }
 
-/// The text of the chunk that `bytes` begin with, if it is there whole, and all its bytes.
+/// The text of the chunk at the beginning of `bytes`, and the length of the chunk; `None` if it is
+/// incomplete.
 fn whole_chunk(bytes: &[u8]) -> Option<(&[u8], usize)> {
     if bytes.starts_with(LAST_CHUNK) {
         assert_eq!(bytes, LAST_CHUNK, "bytes after the last chunk");
