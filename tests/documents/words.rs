@@ -216,7 +216,7 @@ fn tokens(text: &str) -> Vec<(usize, String)> {
 }
 
 /// The files at or below a path that are written by hand as text. This one has the lists.
-pub fn texts(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn texts(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().expect("a name").to_string_lossy().into_owned();
     if path.is_dir() {
         if matches!(&*name, "target" | "node_modules" | "seeds" | "results") {
@@ -232,6 +232,6 @@ pub fn texts(path: &Path) -> Vec<PathBuf> {
     if generated.iter().any(|end| name.ends_with(end)) { Vec::new() } else { vec![path.to_owned()] }
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
