@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     CliError,
-    hub::{HubArgs, run_once},
+    hub::{HubArgs, ask},
     human,
     terminal::harmless,
 };
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Channel to close.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     channel: String,
-    /// Asks nothing.
+    /// Closes the channel without asking.
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
@@ -37,12 +37,12 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let operator = args.hub.operator()?;
     let channel = &args.channel;
     if !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal() {
-        let found = run_once(async { operator.channel(channel).await.map_err(CliError::failed) })?;
+        let found = ask(operator.channel(channel))?;
         if !confirm(&question(&found)).map_err(CliError::failed)? {
             return Err(CliError::failed("the channel was not closed"));
         }
     }
-    run_once(async { operator.close_channel(channel).await.map_err(CliError::failed) })
+    ask(operator.close_channel(channel))
 }
 
 fn question(found: &Value) -> String {

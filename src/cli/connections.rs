@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     CliError, explain,
-    hub::{HubArgs, run_once},
+    hub::{HubArgs, ask, run_once},
     human,
     output::print,
     pages::{Listing, PageArgs, SortKey},
@@ -90,7 +90,7 @@ impl SortKey for By {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let operator = args.hub.operator()?;
     if let Some(id) = args.id {
-        let found = run_once(async { operator.connection(&id).await.map_err(CliError::failed) })?;
+        let found = ask(operator.connection(&id))?;
         let text =
             if args.page.json { format!("{found:#}\n") } else { explain::connection(&found) };
         return print(text);

@@ -2,7 +2,7 @@
 
 use super::{
     CliError,
-    hub::{HubArgs, run_once},
+    hub::{HubArgs, ask},
 };
 
 #[derive(Debug, clap::Args)]
@@ -20,8 +20,8 @@ pub(crate) struct Args {
     hub: HubArgs,
 }
 
-/// Ends it.
+/// Ends the connection.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let operator = args.hub.operator()?;
-    run_once(async { operator.end_connection(&args.id).await.map_err(CliError::failed) })
+    ask(operator.end_connection(&args.id))
 }

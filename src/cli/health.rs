@@ -29,7 +29,7 @@ pub(crate) struct Args {
     hub: HubArgs,
 }
 
-/// Asks once.
+/// Asks the hub once.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let timeout = Duration::from_secs(args.timeout);
     let operator = Operator::new(args.hub.endpoint()?, timeout);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime;
 use visnyk::{
-    client::{Endpoint, EndpointError, Operator},
+    client::{Endpoint, EndpointError, OperateError, Operator},
     telemetry,
 };
 
@@ -101,6 +101,13 @@ pub(crate) fn run_once<T>(
     command: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
     run_until_interrupted(command, || Err(CliError::failed("interrupted")))
+}
+
+/// Waits for one answer of a hub; Ctrl-C makes it fail.
+pub(crate) fn ask<T>(
+    answer: impl Future<Output = Result<T, OperateError>>,
+) -> Result<T, CliError> {
+    run_once(async { answer.await.map_err(CliError::failed) })
 }
 
 /// Timeout for one answer. A hub gathers a page of connections within a second.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     CliError,
-    hub::{HubArgs, run_once},
+    hub::{HubArgs, ask},
     output::print,
     terminal::harmless,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Args {
 /// Asks for a reload, and prints which settings have changed and which need a restart.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let operator = args.hub.operator()?;
-    let answer = run_once(async { operator.reload().await.map_err(CliError::failed) })?;
+    let answer = ask(operator.reload())?;
     if args.json {
         return print(format!("{answer}\n"));
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     CliError,
-    hub::{HubArgs, run_once},
+    hub::{HubArgs, ask},
     human,
     output::print,
     terminal::{Style, Terminal, harmless},
@@ -28,10 +28,10 @@ pub(crate) struct Args {
     hub: HubArgs,
 }
 
-/// Asks once and prints.
+/// Asks the hub once and prints its status.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let operator = args.hub.operator()?;
-    let status = run_once(async { operator.status().await.map_err(CliError::failed) })?;
+    let status = ask(operator.status())?;
     if args.json {
         return print(format!("{status:#}\n"));
     }
@@ -116,5 +116,5 @@ fn lines(status: &Value) -> Vec<Line> {
     ]
 }
 
-/// Where values begin.
+/// The column at which values begin.
 const NAME_WIDTH: usize = 14;
