@@ -104,9 +104,7 @@ pub(crate) fn run_once<T>(
 }
 
 /// Waits for one answer of a hub; Ctrl-C makes it fail.
-pub(crate) fn ask<T>(
-    answer: impl Future<Output = Result<T, OperateError>>,
-) -> Result<T, CliError> {
+pub(crate) fn ask<T>(answer: impl Future<Output = Result<T, OperateError>>) -> Result<T, CliError> {
     run_once(async { answer.await.map_err(CliError::failed) })
 }
 

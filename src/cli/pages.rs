@@ -86,7 +86,11 @@ impl Listing {
     }
 
     /// Prints the rows as one JSON document, or as a table with a note on how to see more.
-    pub(crate) fn print(self, args: &PageArgs, table: fn(&[Value]) -> Table) -> Result<(), CliError> {
+    pub(crate) fn print(
+        self,
+        args: &PageArgs,
+        table: fn(&[Value]) -> Table,
+    ) -> Result<(), CliError> {
         if args.json {
             return output::print(self.into_json());
         }

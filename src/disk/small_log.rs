@@ -7,7 +7,10 @@ pub(super) fn start(disk: &SimulatedDisk) -> (OpenLog<SimulatedDisk>, Vec<u64>) 
     start_with(disk, RETENTION)
 }
 
-pub(super) fn start_with(disk: &SimulatedDisk, retention: LogRetention) -> (OpenLog<SimulatedDisk>, Vec<u64>) {
+pub(super) fn start_with(
+    disk: &SimulatedDisk,
+    retention: LogRetention,
+) -> (OpenLog<SimulatedDisk>, Vec<u64>) {
     open(disk, retention, 0).expect("it opens")
 }
 

@@ -38,7 +38,8 @@ pub(crate) fn with_answer_permit(
             response.map(|body| Body::new(PermittedBody { body, permit }))
         }
         None => {
-            let detail = "the memory for answers under way, or for those to this address, is used up";
+            let detail =
+                "the memory for answers under way, or for those to this address, is used up";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
             problem.retry_soon().into_response()
         }

@@ -82,9 +82,7 @@ impl Predecessor {
         let wait = match closing.await.unwrap_or_else(|late| Err(late.into())) {
             Ok(_) => LOCK_TIME_MAX,
             Err(error) if is_gone(&error) => {
-                tracing::warn!(
-                    "the old hub did not report that its log is closed"
-                );
+                tracing::warn!("the old hub did not report that its log is closed");
                 DRAIN_TIME_MAX
             }
             Err(error) => return Err(failed(&self.data_dir, &error)),

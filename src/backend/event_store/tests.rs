@@ -29,8 +29,7 @@ fn a_channel_that_is_reopened_twice_keeps_what_came_between() {
     let entry = registry.directory().find_or_create(&name, 0).expect("room for it");
     let append = |seq: u64, kind: EventKind| {
         let position = store.position(Seq(seq));
-        let event =
-            Event { kind, ..Event::published(position, &name, 0, &NewEvent::message("x")) };
+        let event = Event { kind, ..Event::published(position, &name, 0, &NewEvent::message("x")) };
         store.append(&entry, &Arc::new(event));
         store.commit(Seq(seq));
     };

@@ -44,7 +44,10 @@ pub struct SegmentContents {
 
 impl LogContents {
     /// Continues after damage, with a segment that has this header.
-    pub(in crate::disk) fn continue_with(&mut self, header: Result<Option<SegmentHeader>, OpenError>) {
+    pub(in crate::disk) fn continue_with(
+        &mut self,
+        header: Result<Option<SegmentHeader>, OpenError>,
+    ) {
         if let Ok(Some(header)) = header {
             self.previous = header.previous;
             self.last = Seq(header.base.0 - 1);

@@ -1,6 +1,8 @@
 //! Transient channels beside history beyond memory: theirs is in memory alone, that of the others
 //! is not.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{core::ChannelRule, model::ChannelPattern};
 
