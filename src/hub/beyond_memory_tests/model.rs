@@ -74,7 +74,8 @@ proptest! {
     }
 }
 
-async fn check(hub: &Hub, log: &[(Position, &str, u64)], channels: &[&str], from: u8) {
+/// Checks what readers get at a position, chosen by `from`, against the log.
+pub(super) async fn check(hub: &Hub, log: &[(Position, &str, u64)], channels: &[&str], from: u8) {
     let first_ids: BTreeMap<&str, Seq> = channels
         .iter()
         .filter_map(|channel| {

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{model::check, *};
 use crate::{core::ChannelRule, model::ChannelPattern};
 
 fn transient(patterns: &[&str]) -> Vec<ChannelRule> {
