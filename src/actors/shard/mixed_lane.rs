@@ -112,9 +112,15 @@ impl MixedLane {
         self.round.is_some()
     }
 
-    /// Takes the round out, to be given back with [`return_round`](Self::return_round).
-    pub(super) fn take_round(&mut self) -> Option<MixedRound> {
-        self.round.take()
+    /// Takes the round out to make sends, and to be given back with
+    /// [`return_round`](Self::return_round). All slots are added.
+    pub(super) fn take_round(&mut self, now_ms: u64) -> Option<MixedRound> {
+        let round = self.round.take()?;
+        // Each walk is counted by itself: the time before it is not that of its sends.
+        if round.next == 0 {
+            self.queue.begin_sends(now_ms);
+        }
+        Some(round)
     }
 
     /// Puts the round back; false if it is over.

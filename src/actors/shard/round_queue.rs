@@ -12,9 +12,19 @@ pub(super) struct RoundQueue {
     waiting: VecDeque<Waiting>,
     events: usize,
     bytes: usize,
-    /// When the latest round began, and how long the round before it took; `None` while the lane is
-    /// idle.
-    begun: Option<(u64, u64)>,
+    /// The latest round; `None` while the lane is idle.
+    latest: Option<RoundTimes>,
+}
+
+/// The times of a round, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct RoundTimes {
+    begun_ms: u64,
+    /// When the sends that are counted now began. Before that the round may have collected its
+    /// connections, or made other sends.
+    sends_begun_ms: u64,
+    /// How long the round before it took.
+    before_took_ms: u64,
 }
 
 /// A waiting batch.
@@ -36,7 +46,7 @@ pub(super) struct RoundBounds {
 
 impl RoundQueue {
     pub(super) fn new(bounds: RoundBounds) -> Self {
-        Self { bounds, waiting: VecDeque::new(), events: 0, bytes: 0, begun: None }
+        Self { bounds, waiting: VecDeque::new(), events: 0, bytes: 0, latest: None }
     }
 
     /// Whether no batch waits.
@@ -82,30 +92,44 @@ impl RoundQueue {
             gathered.extend(self.waiting.pop_front().map(&take));
         }
         if !gathered.is_empty() {
-            let took_ms = self.begun.map_or(0, |(begun_ms, _)| now_ms.saturating_sub(begun_ms));
-            self.begun = Some((now_ms, took_ms));
+            let (begun_ms, sends_begun_ms) = (now_ms, now_ms);
+            let before_took_ms =
+                self.latest.map_or(0, |before| now_ms.saturating_sub(before.begun_ms));
+            self.latest = Some(RoundTimes { begun_ms, sends_begun_ms, before_took_ms });
         }
         gathered
+    }
+
+    /// The sends of the round begin now, or are counted anew.
+    pub(super) fn begin_sends(&mut self, now_ms: u64) {
+        if let Some(latest) = &mut self.latest {
+            latest.sends_begun_ms = now_ms;
+        }
     }
 
     /// Ends the round; true if another can begin.
     pub(super) fn end_round(&mut self) -> bool {
         if self.is_empty() {
-            self.begun = None;
+            self.latest = None;
         }
         !self.is_empty()
     }
 
     /// How long a batch queued now will wait after the round under way, in milliseconds: the number
     /// of rounds before its own, times the duration of the latest round. The round under way has
-    /// made `made` of `all` sends.
+    /// made `made` of the `all` sends that are counted; before the first of them it is known only
+    /// to take no less than until now.
     pub(super) fn delay_ms(&self, now_ms: u64, (made, all): (usize, usize)) -> u64 {
         if self.events < self.bounds.events && self.bytes < self.bounds.bytes {
             return 0;
         }
+        let Some(RoundTimes { begun_ms, sends_begun_ms, before_took_ms }) = self.latest else {
+            return 0;
+        };
         let rounds = (self.events / self.bounds.events).max(self.bytes / self.bounds.bytes);
-        let (begun_ms, took_ms) = self.begun.unwrap_or((now_ms, 0));
-        let takes_ms = now_ms.saturating_sub(begun_ms) * all as u64 / made.max(1) as u64;
-        rounds as u64 * took_ms.max(takes_ms)
+        let sends_ms =
+            now_ms.saturating_sub(sends_begun_ms) * all.max(1) as u64 / made.max(1) as u64;
+        let takes_ms = sends_begun_ms.saturating_sub(begun_ms) + sends_ms;
+        rounds as u64 * before_took_ms.max(takes_ms)
     }
 }

@@ -100,6 +100,48 @@ fn a_channel_is_throttled_while_the_mixed_lane_takes_too_long() {
     assert!(throttles(&world).is_empty());
 }
 
+/// Fills the lane's queue with what one round takes, so that an event published now waits for a round.
+fn queue_a_round(world: &mut World) {
+    publish(world, "a", 16 * ROUND.events);
+}
+
+#[test]
+fn a_round_of_the_mixed_lane_is_not_taken_for_longer_by_the_time_before_its_sends() {
+    for (begin_ms, late) in [(25, false), (60, true)] {
+        let mut world = world();
+        let both = readers(&mut world, &["a", "b"]);
+        publish(&mut world, "a", 1);
+        world.now_ms += begin_ms;
+        while both.iter().all(|pipe| pipe.events().is_empty()) {
+            pass(&mut world);
+        }
+        queue_a_round(&mut world);
+        assert_eq!(is_throttled(&world, "a"), late, "its connections were collected in {begin_ms} ms");
+    }
+}
+
+#[test]
+fn a_round_of_the_mixed_lane_is_not_taken_for_longer_by_its_sends_before() {
+    for (walk_ms, late) in [(25, false), (60, true)] {
+        let mut world = world();
+        let both = readers(&mut world, &["a", "b"]);
+        // Two sends to each, so that the round walks over them twice.
+        for _ in 0..2 {
+            let events: Vec<_> = (0..ROUND.events).map(|_| ("a", NewEvent::message("x"))).collect();
+            world.publish(&events);
+            world.push_batch(0);
+        }
+        while !both.iter().all(|pipe| pipe.events().len() == ROUND.events) {
+            pass(&mut world);
+        }
+        world.now_ms += walk_ms;
+        pass(&mut world);
+        assert!(both.iter().any(|pipe| pipe.events().len() > ROUND.events), "the second walk");
+        queue_a_round(&mut world);
+        assert_eq!(is_throttled(&world, "a"), late, "the first walk took {walk_ms} ms");
+    }
+}
+
 #[test]
 fn a_channel_is_throttled_while_its_batches_wait_too_long_in_the_ring() {
     let mut world = world();

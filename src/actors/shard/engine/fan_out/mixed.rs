@@ -36,7 +36,7 @@ impl FanOut {
                 return None;
             }
         }
-        self.mixed.take_round()
+        self.mixed.take_round(now_ms)
     }
 
     /// Begins the next round of the mixed lane; none if no batch is queued.
