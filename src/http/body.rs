@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use smallvec::SmallVec;
@@ -80,22 +80,29 @@ pub(super) async fn read_body(
 
 /// Rejects content and transfer codings other than `chunked`, which the hub does not decode.
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
-    let is_only = |field, coding: &str| {
-        let mut values = headers.get_all(field).iter();
-        values.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(coding.as_bytes()))
-    };
     // hyper accepts any list of codings that ends with `chunked` (RFC 9112, section 6.1).
-    if !is_only(header::TRANSFER_ENCODING, "chunked") {
+    let mut transfer = codings(headers, header::TRANSFER_ENCODING);
+    let is_chunked = transfer.next().is_none_or(|first| first.eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || transfer.next().is_some() {
         let detail = "no `Transfer-Encoding` but `chunked` is decoded";
         let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, detail);
         return Err(problem.with("field", "Transfer-Encoding").closing());
     }
-    if !is_only(header::CONTENT_ENCODING, "identity") {
+    let mut content = codings(headers, header::CONTENT_ENCODING);
+    if !content.all(|coding| coding.eq_ignore_ascii_case(b"identity")) {
         let detail = "no `Content-Encoding` is decoded: send the data as it is";
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
         return Err(problem.with("field", "Content-Encoding").closing());
     }
     Ok(())
+}
+
+/// The codings in all fields of one name. Their lists may have empty members (RFC 9110, section
+/// 5.6.1.2).
+fn codings(headers: &HeaderMap, field: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(field).into_iter();
+    let members = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    members.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty())
 }
 
 /// Yields to other tasks before more of a body is read, of which `bytes` are known: a client can

@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::security_headers::CROSS_ORIGIN_RESOURCE_POLICY;
+use super::{security_headers::CROSS_ORIGIN_RESOURCE_POLICY, weighted_list::weighted_names};
 
 pub(super) fn page(request: &HeaderMap) -> Response {
     PAGE.answer(request)
@@ -99,15 +99,18 @@ fn matches_tag(request: &HeaderMap, tag: &str) -> bool {
     })
 }
 
-/// Whether the client accepts gzip: `Accept-Encoding` has it with a weight above zero (RFC 9110,
+/// Whether the client accepts gzip, and does not prefer a file that is not compressed (RFC 9110,
 /// section 12.5.3).
 fn accepts_gzip(request: &HeaderMap) -> bool {
-    let fields = request.get_all(header::ACCEPT_ENCODING).iter();
-    fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
-        let (coding, weight) = one.split_once(';').unwrap_or((one, ""));
-        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
-        coding.trim().eq_ignore_ascii_case("gzip") && weight.parse().is_ok_and(|q: f32| q > 0.0)
-    })
+    let (mut gzip, mut identity) = (0, 0);
+    for (coding, weight) in weighted_names(request, header::ACCEPT_ENCODING) {
+        if coding.eq_ignore_ascii_case("gzip") {
+            gzip = weight;
+        } else if coding.eq_ignore_ascii_case("identity") {
+            identity = weight;
+        }
+    }
+    gzip > 0 && gzip >= identity
 }
 
 /// The FNV-1a hash with 64 bits. It only validates caches, so it need not be cryptographic.
@@ -166,6 +169,28 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn gzip_is_for_clients_that_accept_and_prefer_it() {
+        for (accepted, expected) in [
+            ("gzip", true),
+            ("GZip;Q=1", true),
+            ("br, gzip;q=0.001", true),
+            ("gzip;q=0.5, identity;q=0.5", true),
+            (",gzip,", true),
+            ("gzip;q=0", false),
+            ("gzip;Q=0", false),
+            ("gzip;q=0.000", false),
+            ("gzip;q=0.5, identity", false),
+            ("br", false),
+            ("gzipped", false),
+            ("", false),
+        ] {
+            let value = HeaderValue::from_static(accepted);
+            let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
+            assert_eq!(takes_gzip(&request), expected, "{accepted}");
+        }
+    }
 
     #[test]
     fn every_file_of_the_folder_is_served_and_described() {

@@ -11,6 +11,7 @@ use super::{
     authorization::Action,
     call::{Call, Context, Next},
     state::HttpState,
+    weighted_list::weighted_names,
 };
 
 /// Liveness: 200 as long as the process answers requests.
@@ -66,21 +67,21 @@ impl Call for Metrics {
     }
 }
 
-/// Whether a client accepts OpenMetrics, with at least the weight of the older text format.
+/// Whether a client accepts OpenMetrics, with at least the weight of the older text format. `*/*`
+/// is that of clients that may know the older one alone.
 fn prefers_openmetrics(headers: &HeaderMap) -> bool {
-    let (mut openmetrics, mut older) = (0.0, 0.0_f32);
-    let fields = headers.get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
-    for range in fields.flat_map(|field| field.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-        match media_type {
-            "application/openmetrics-text" => openmetrics = weight,
-            "text/plain" | "text/*" | "*/*" => older = older.max(weight),
-            _ => {}
-        }
-    }
-    openmetrics > 0.0 && openmetrics >= older
+    let accepted: Vec<_> = weighted_names(headers, header::ACCEPT).collect();
+    // The most specific range counts (RFC 9110, section 12.5.1); of those with other versions, the
+    // one with the highest weight.
+    let weight_of = |ranges: &[&str]| {
+        let weight_in = |range: &&str| {
+            let same = accepted.iter().filter(|(name, _)| name.eq_ignore_ascii_case(range));
+            same.map(|(_, weight)| *weight).max()
+        };
+        ranges.iter().find_map(weight_in).unwrap_or(0)
+    };
+    let openmetrics = weight_of(&["application/openmetrics-text", "application/*"]);
+    openmetrics > 0 && openmetrics >= weight_of(&["text/plain", "text/*", "*/*"])
 }
 
 /// Converts OpenMetrics to the text format 0.0.4 of Prometheus. There the metadata of a counter has

@@ -51,6 +51,7 @@ mod start_position;
 mod state;
 mod stream;
 mod v1;
+mod weighted_list;
 mod whole_answer;
 
 pub use access::{Access, MetricsAccess};

@@ -112,6 +112,8 @@ impl TrustedProxies {
             // proxies appended.
             field.as_bytes().rsplit(|&byte| byte == b',')
         });
+        // Empty members of a list do not count (RFC 9110, section 5.6.1.2).
+        let hops = hops.filter(|hop| !hop.trim_ascii().is_empty());
         for hop in hops.take(HOPS_MAX) {
             let Some(ip) = hop_address(hop) else { break };
             last = Some(ip);
@@ -204,6 +206,8 @@ mod tests {
             (&["192.0.2.1:4711"], "192.0.2.1"),
             (&["::ffff:192.0.2.1"], "192.0.2.1"),
             (&["192.0.2.1, ::ffff:10.0.0.1"], "192.0.2.1"),
+            (&["192.0.2.1, , 10.1.1.1"], "192.0.2.1"),
+            (&["198.51.100.9,", " ,192.0.2.1,", "", "10.1.1.1,,"], "192.0.2.1"),
         ] {
             assert_eq!(client("127.0.0.1", fields), (expected.to_owned(), true), "{fields:?}");
         }
@@ -215,9 +219,9 @@ mod tests {
         for (fields, expected) in [
             (&["unknown"][..], "127.0.0.1"),
             (&[""], "127.0.0.1"),
+            (&[" ,, "], "127.0.0.1"),
             (&["192.0.2.1, evil"], "127.0.0.1"),
             (&["192.0.2.1, evil, 10.1.1.1"], "10.1.1.1"),
-            (&["192.0.2.1, , 10.1.1.1"], "10.1.1.1"),
             (&["192.0.2.1", "\u{e4}"], "127.0.0.1"),
             (&["192.0.2.1.5"], "127.0.0.1"),
             (&["192.0.2.1/24"], "127.0.0.1"),

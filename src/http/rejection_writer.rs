@@ -11,6 +11,8 @@ use super::{
     event_headers::STREAM_HEADERS,
     route_policy::{Exposure, route_of},
     security_headers::{add_hsts, add_security_headers},
+    stream::names_stream,
+    weighted_list::weighted_list,
 };
 use crate::model::{TransferCoding, comment_block};
 
@@ -92,7 +94,7 @@ impl RejectionWriter {
         let (mut accepts_stream, mut origin) = (false, None);
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("accept") {
-                accepts_stream |= value.contains("text/event-stream");
+                accepts_stream |= names_stream(weighted_list(value));
             } else if name.eq_ignore_ascii_case("origin") {
                 origin = HeaderValue::from_str(value.trim()).ok();
             }
@@ -182,6 +184,24 @@ mod tests {
             let (head, body) = response.split_once("\r\n\r\n").expect("a body");
             assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{response}");
             assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{response}");
+        }
+    }
+
+    #[test]
+    fn a_client_accepts_a_stream_if_it_names_its_media_type_with_a_weight() {
+        for (accepted, status) in [
+            ("text/event-stream", "200"),
+            ("Text/Event-Stream", "200"),
+            ("text/html, text/event-stream;q=0.1", "200"),
+            ("text/event-stream;q=0", "503"),
+            ("text/event-stream;Q=0.0, */*", "503"),
+            ("text/event-streams", "503"),
+            ("a/b;c=\"text/event-stream\"", "503"),
+            ("a/b;c=\",text/event-stream,\"", "503"),
+        ] {
+            let response =
+                answer(false, &format!("GET /v1/events HTTP/1.1\r\nAccept: {accepted}\r\n\r\n"));
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{accepted}: {response}");
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     incomplete_body::{EndsIncomplete, IncompleteBody},
     params,
     state::HttpState,
+    weighted_list::weighted_names,
 };
 use crate::{
     hub::{StreamRequest, SubscribeError, Subscriber},
@@ -74,12 +75,14 @@ fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
     Outcome::Response(refuse_temporarily(context.state, accepts_stream, version, problem))
 }
 
-/// Whether `Accept` contains `text/event-stream`.
+/// Whether `Accept` names `text/event-stream`.
 pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    accepts
-        .filter_map(|accept| accept.to_str().ok())
-        .any(|accept| accept.contains("text/event-stream"))
+    names_stream(weighted_names(headers, header::ACCEPT))
+}
+
+/// Whether `text/event-stream` is among the accepted media types.
+pub(super) fn names_stream<'a>(mut accepted: impl Iterator<Item = (&'a str, u16)>) -> bool {
+    accepted.any(|(name, weight)| name.eq_ignore_ascii_case("text/event-stream") && weight > 0)
 }
 
 /// Rejects a request that may succeed later: with a problem document; or, if the client accepts

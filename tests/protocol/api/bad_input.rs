@@ -1,6 +1,8 @@
 //! Bad input: each is refused with the field that is wrong, and changes nothing.
 
-use super::wire::{Wire, ask, exists, get, hub, metric, post, request};
+use visnyk_loadtest::Hub;
+
+use super::wire::{Answer, Wire, ask, exists, get, hub, metric, post, request};
 
 /// The name of the metric that counts requests past a bound.
 fn past(bound: &str) -> String {
@@ -198,6 +200,14 @@ async fn data_that_is_not_utf_8() {
     assert_eq!(metric(&hub, "visnyk_events_published_total").await, 0);
 }
 
+/// The answer to a publish whose body is in chunks.
+async fn transfer_encoded(hub: &Hub, target: &str, coding: &str) -> Answer {
+    let mut wire = Wire::to(hub).await;
+    let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n");
+    wire.send(format!("{head}Transfer-Encoding: {coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n")).await;
+    wire.answer().await
+}
+
 #[tokio::test]
 async fn bodies_that_are_encoded() {
     let hub = hub(&[]).await;
@@ -206,18 +216,26 @@ async fn bodies_that_are_encoded() {
             let fields = [("Content-Encoding", coding)];
             ask(&hub, request("POST", target, &fields, "x")).await.refuses(415, "Content-Encoding");
         }
-        for coding in ["gzip, chunked", "deflate , chunked"] {
-            let mut wire = Wire::to(&hub).await;
-            let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n");
-            wire.send(format!("{head}Transfer-Encoding: {coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n"))
-                .await;
-            wire.answer().await.refuses(501, "Transfer-Encoding");
+        for coding in [
+            "gzip, chunked",
+            "deflate , chunked",
+            "chunked, chunked",
+            "chunked\r\nTransfer-Encoding: chunked",
+        ] {
+            let answer = transfer_encoded(&hub, target, coding).await;
+            answer.refuses(501, "Transfer-Encoding");
         }
     }
-    let fields = [("Content-Encoding", "Identity")];
-    let answer = ask(&hub, request("POST", "/v1/channels/b/events", &fields, "x")).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!(metric(&hub, "visnyk_events_published_total").await, 1);
+    let target = "/v1/channels/b/events";
+    for coding in ["Identity", "", " ,identity,, identity"] {
+        let answer = ask(&hub, request("POST", target, &[("Content-Encoding", coding)], "x")).await;
+        assert_eq!(answer.status, 201, "{coding}: {answer:?}");
+    }
+    for coding in ["chunked", "Chunked", ", chunked"] {
+        let answer = transfer_encoded(&hub, target, coding).await;
+        assert_eq!(answer.status, 201, "{coding}: {answer:?}");
+    }
+    assert_eq!(metric(&hub, "visnyk_events_published_total").await, 6);
 }
 
 #[tokio::test]

@@ -26,6 +26,16 @@ async fn metrics_are_in_the_form_that_is_asked_for() {
         ("application/openmetrics-text", OPENMETRICS),
         ("application/openmetrics-text; version=1.0.0; q=0.8, text/plain; q=0.8", OPENMETRICS),
         ("application/openmetrics-text;q=0.2,text/plain;q=0.3", OLDER),
+        ("Application/OpenMetrics-Text", OPENMETRICS),
+        ("application/*", OPENMETRICS),
+        ("application/openmetrics-text;q=0.5, text/plain;q=0.1, */*", OPENMETRICS),
+        (
+            "application/openmetrics-text;q=0.5, \
+             application/openmetrics-text;version=0.0.1;q=0.2, text/plain;q=0.4",
+            OPENMETRICS,
+        ),
+        ("application/openmetrics-text;Q=0.2, Text/Plain;q=0.3", OLDER),
+        ("application/openmetrics-text;q=0, application/*", OLDER),
         ("application/openmetrics-text;q=0, text/html", OLDER),
         ("text/plain", OLDER),
         ("*/*", OLDER),
