@@ -188,7 +188,7 @@ mod tests {
         ] {
             let value = HeaderValue::from_static(accepted);
             let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
-            assert_eq!(takes_gzip(&request), expected, "{accepted}");
+            assert_eq!(accepts_gzip(&request), expected, "{accepted}");
         }
     }
 

@@ -35,6 +35,43 @@ async fn sigusr2_turns_debug_lines_on_and_off_again() {
     assert_eq!(hub.stderr().matches("connection ended").count(), 1, "{}", hub.stderr());
 }
 
+#[tokio::test]
+async fn trace_has_a_line_for_each_step_of_a_delivery_and_debug_has_none() {
+    let module = "visnyk::actors::shard";
+    let hub = logging(&[("log.level", &format!("info,{module}=trace")), ("shards", "1")]).await;
+    let mut stream = hub.stream("channel=a&channel=b", "now").await;
+    let mut plain = hub.stream("channel=a", "now").await;
+    hub.publish("a", "secret").await;
+    for stream in [&mut stream, &mut plain] {
+        assert_eq!(data_of(stream, 1).await, ["secret"]);
+    }
+    let answer = hub.request("GET", "/v1/poll?channel=a&last=1", &[], "").await;
+    assert_eq!(answer.status(), 200);
+    let lines = lines(&hub);
+    let of = |message: &str| {
+        let mut of = lines.iter().filter(|line| line["message"] == message);
+        let line = of.next().unwrap_or_else(|| panic!("no `{message}`: {}", hub.stderr()));
+        assert_eq!(line["level"], "TRACE", "{line}");
+        line
+    };
+    let attached = of("connection attached");
+    assert_eq!(attached["channels"], r#"["a", "b"]"#, "{attached}");
+    let sent = of("events are sent to streams of one channel");
+    assert_eq!((&sent["channel"], &sent["events"]), (&"a".into(), &1.into()), "{sent}");
+    assert_eq!(sent["first"], sent["last"], "{sent}");
+    let mixed = of("events are sent to polls, and to streams that are not of one whole channel");
+    assert_eq!(mixed["connections"], format!("[{}]", attached["id"]), "{mixed}");
+    assert_eq!(of("poll is answered")["events"], 1);
+    of("history is read");
+    assert!(!hub.stderr().contains("secret"), "{}", hub.stderr());
+
+    let hub = logging(&[("log.level", "debug")]).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    hub.publish("a", "x").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["x"]);
+    assert!(self::lines(&hub).iter().all(|line| line["level"] != "TRACE"), "{}", hub.stderr());
+}
+
 /// A hub whose log is JSON, with an access log.
 async fn logging(settings: &[(&str, &str)]) -> TestHub {
     let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))

@@ -249,6 +249,16 @@ impl MixedRound {
         Some(self.batches.first()?.since_shown())
     }
 
+    /// Its first and last seq.
+    pub(super) fn range(&self) -> (Seq, Seq) {
+        (self.first, self.last)
+    }
+
+    /// The next slots of the current walk, at most so many.
+    pub(super) fn next_slots(&self, slots_max: usize) -> impl Iterator<Item = u32> {
+        self.due[self.next..].iter().take(slots_max).map(|due| due.slot)
+    }
+
     /// The next slot of the current walk.
     #[inline]
     pub(super) fn next_due(&mut self) -> Option<Due> {

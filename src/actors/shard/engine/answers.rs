@@ -63,7 +63,9 @@ impl Engine {
             return;
         };
         let reply = encoding.encode(&answer);
-        let is_complete = reply.position.seq >= self.backend.head();
+        let (id, through) = (slot.subscriber.id(), reply.position.seq);
+        tracing::trace!(id, through = through.0, events = answer.events.len(), "poll is answered");
+        let is_complete = through >= self.backend.head();
         self.poll_times.answered(is_complete, self.now_ms);
         self.tally.count(answer.events.len());
         if self.drain.is_some() {

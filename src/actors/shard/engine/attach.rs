@@ -22,7 +22,7 @@ use crate::{
     },
     backend::{StartFound, StartRequest},
     core::{Connection, ConnectionMsg, ConnectionStart, Transport},
-    model::{Framing, Gap, Preamble, Seq, Start},
+    model::{ChannelPattern, Framing, Gap, Preamble, Seq, Start},
     telemetry::AccessRecord,
 };
 
@@ -186,6 +186,14 @@ impl Engine {
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
         let (framing, coding) = (subscriber.framing(), slot.coding);
 
+        tracing::trace!(
+            id,
+            after = resume.cursor.0,
+            is_searching_start,
+            channels = ?subscriber.named().map(|entry| entry.name().as_str()).collect::<Vec<_>>(),
+            patterns = ?patterns.iter().map(ChannelPattern::as_str).collect::<Vec<_>>(),
+            "connection attached"
+        );
         let head = new.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);

@@ -93,6 +93,14 @@ impl Engine {
     fn send_slice<P>(&mut self, slice: &PlainSlice<P>, payload: &Payload) -> Vec<u32> {
         let slots = self.fan_out.begin_slice(slice);
         let (first, last) = (slice.first, slice.last);
+        tracing::trace!(
+            channel = payload.events().first().map(|event| event.channel.as_str()),
+            first = first.0,
+            last = last.0,
+            events = payload.events().len(),
+            connections = ?self.ids_of(slots.iter().copied()),
+            "events are sent to streams of one channel"
+        );
         for &index in slots.iter().filter(|&&index| index != VACANT) {
             self.guarded(index, |engine| engine.offer(index, payload, None, first, last));
         }
@@ -104,6 +112,13 @@ impl Engine {
     fn work_mixed(&mut self) {
         let round = self.fan_out.take_mixed_round(&self.slots, self.now_ms);
         let Some(mut round) = round else { return };
+        let (first, last) = round.range();
+        tracing::trace!(
+            first = first.0,
+            last = last.0,
+            connections = ?self.ids_of(round.next_slots(SENDS_PER_SLICE)),
+            "events are sent to polls, and to streams that are not of one whole channel"
+        );
         for _ in 0..SENDS_PER_SLICE {
             let Some(due) = round.next_due() else { break };
             let index = due.slot;
@@ -128,6 +143,12 @@ impl Engine {
         if !self.fan_out.return_mixed_round(round) {
             self.answers.clear();
         }
+    }
+
+    /// The ids of the connections in these slots.
+    fn ids_of(&self, slots: impl Iterator<Item = u32>) -> Vec<u64> {
+        let slots = slots.filter_map(|index| self.slots.get(index as usize));
+        slots.map(|slot| slot.subscriber.id()).collect()
     }
 
     /// Closes the slowest connections while the hub holds more unsent bytes than the ceiling.

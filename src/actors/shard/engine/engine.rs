@@ -326,6 +326,7 @@ impl Engine {
                         return self.ready.put_off(index, slot);
                     }
                     slot.reads_left -= 1;
+                    tracing::trace!(id = slot.subscriber.id(), after = after.0, "history is read");
                     self.serving_cost.add_read();
                     return self.read(index, after);
                 }
@@ -346,6 +347,8 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_PASS;
         if !slot.connection.is_behind() && slot.reader.take().is_some() {
+            let (id, cursor) = (slot.subscriber.id(), slot.connection.cursor());
+            tracing::trace!(id, through = cursor.0, "connection has all of history");
             self.extras.end_replay(index);
             // Its next heartbeat may be due before the stall check that was scheduled.
             self.schedule(index);

@@ -54,6 +54,8 @@ impl Engine {
         } else {
             if !slot.connection.is_behind() {
                 self.metrics.fell_behind.inc();
+                let id = slot.subscriber.id();
+                tracing::trace!(id, through = through.0, "connection fell behind");
             }
             // A socket that would block gives its replay permit to one that does not.
             self.extras.end_replay(index);
