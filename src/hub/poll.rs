@@ -73,9 +73,29 @@ impl Hub {
             let found = self.look(request).await;
             // The histories were loaded anew meanwhile, so the results from before are invalid.
             if self.0.store.resets() == resets {
+                if let Ok(found) = &found {
+                    self.count_found(found, request.wait.is_zero());
+                }
                 return found;
             }
         }
+    }
+
+    /// Counts what a poll is answered with; one that waits is counted by its shard.
+    fn count_found(&self, found: &PollNow, never_waits: bool) {
+        let position = match found {
+            PollNow::Answer(answer) => {
+                if let Some(gap) = &answer.gap {
+                    self.0.metrics.gaps.count(gap.reason.as_str());
+                }
+                self.0.metrics.deliveries.inc_by(answer.events.len() as u64);
+                answer.position
+            }
+            PollNow::Wait(wait) if never_waits => wait.position,
+            PollNow::Wait(_) => return,
+        };
+        let is_complete = position.seq >= self.0.store.head();
+        self.0.poll_times.answered(is_complete, self.0.clock.now_ms());
     }
 
     /// Answers a poll with a value: at once, on the first event, or when its wait is over. Dropping

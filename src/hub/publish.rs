@@ -107,11 +107,9 @@ impl Hub {
                     self.0.metrics.publishes_unknown.inc();
                     return result;
                 }
-                // Counted elsewhere: a closed channel when the log comes to the publish, a body
-                // before it comes here.
+                // A body is counted before it comes here.
                 PublishError::Empty
                 | PublishError::TooMany { .. }
-                | PublishError::Closed(_)
                 | PublishError::TooManyBodies { .. } => return result,
                 _ => {}
             }
@@ -209,10 +207,7 @@ impl Hub {
                     replayed: committed.replayed,
                 })
             }
-            Err(AppendError::Closed(name)) => {
-                self.0.metrics.publishes_refused.count("closed");
-                Err(PublishError::Closed(name))
-            }
+            Err(AppendError::Closed(name)) => Err(PublishError::Closed(name)),
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
             Err(AppendError::StorageFull) => Err(PublishError::StorageFull),

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Hub, Publication, PublishError};
+use super::{Hub, Publication, PublishError, error::CloseError};
 use crate::{
     actors::{CommitBudget, Log, Submission},
     core::Limits,
@@ -147,6 +147,20 @@ async fn the_actor_commits_what_is_over_the_inline_budget_or_comes_during_anothe
     free.send(()).expect("it waits");
     publishing.await.expect("it ends").expect("published");
     other.join().expect("it ends");
+}
+
+#[tokio::test]
+async fn a_channel_that_is_closed_again_is_no_refused_publish() {
+    let hub = Hub::builder().shards(1).start().await.expect("it starts");
+    hub.publish(publication("1")).await.expect("published");
+    let name = ChannelName::parse("a").expect("a name");
+    hub.close_channel(&name).await.expect("it closes");
+    let refused = || hub.0.metrics.publishes_refused.total(["closed"]);
+    let again = hub.close_channel(&name).await;
+    assert_eq!(again, Err(CloseError::Publish(PublishError::Closed(name))));
+    assert_eq!(refused(), 0);
+    assert!(hub.publish(publication("2")).await.is_err());
+    assert_eq!(refused(), 1);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
     },
     core::{NotInMemory, Subscription},
     hub::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub},
-    model::{Event, PollAnswer, Position, Start},
+    model::{Event, PollAnswer, Start},
 };
 
 impl Hub {
@@ -151,20 +151,12 @@ impl Hub {
             || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
         // If the encoding does not show gaps, a poll waits after one.
         let gap = resume.gap.filter(|_| !events.is_empty() || request.encoding.shows_gaps());
-        if let Some(gap) = &gap {
-            self.0.metrics.gaps.count(gap.reason.as_str());
-        }
         if events.is_empty() && gap.is_none() {
             if !open && is_read {
                 return Err(self.refused(SubscribeError::Closed));
             }
-            if request.wait.is_zero() {
-                self.note_answer(position);
-            }
             return Ok(PollNow::Wait(PollWait { position, truncated }));
         }
-        self.note_answer(position);
-        self.0.metrics.deliveries.inc_by(events.len() as u64);
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap }))
     }
 
@@ -188,12 +180,6 @@ impl Hub {
             // shard.
             Err(_) => Err(busy()),
         }
-    }
-
-    /// Records that a poll is answered with the events up to a position.
-    fn note_answer(&self, position: Position) {
-        let is_complete = position.seq >= self.0.store.head();
-        self.0.poll_times.answered(is_complete, self.0.clock.now_ms());
     }
 
     /// Reads a piece from disk within a time. Cancelling it cancels the read.

@@ -6,6 +6,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
 use crate::{
+    backend::LostThrough,
     core::Limits,
     hub::{Fault, Publication},
     model::{ChannelName, ChannelSelector, EnvelopeAnswers, EventKind, EventType, NewEvent, Seq},
@@ -207,6 +208,48 @@ async fn a_poll_of_a_closed_channel_gets_all_of_it_before_it_is_refused() {
     request.wait = Duration::from_secs(20);
     let reply = hub.wait_for_reply(request).await.expect("an answer");
     assert!(String::from_utf8_lossy(&reply.body).contains("final"));
+}
+
+#[tokio::test]
+async fn a_poll_that_looks_again_counts_its_gap_once() {
+    // However far it has looked when the histories are loaded anew.
+    let mut looked_again = 0;
+    for looks in 1..12 {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        for name in ["p/a", "p/b", "p/c"].into_iter().chain(["other"; 20]) {
+            let publication = Publication::message(name, "x").expect("a name");
+            hub.publish(publication).await.expect("published");
+        }
+        let pattern = ChannelSelector::parse("p/*").expect("a pattern");
+        let request = PollRequest {
+            subscription: Subscription::new([pattern], [], 1).expect("a subscription"),
+            start: Start::Unknown("x".into()),
+            ..poll_of("a", Duration::ZERO)
+        };
+        let mut poll = std::pin::pin!(hub.poll_now(&request));
+        let mut answer = None;
+        for _ in 0..looks {
+            if answer.is_none()
+                && let Poll::Ready(it) =
+                    std::future::poll_fn(|context| Poll::Ready(poll.as_mut().poll(context))).await
+            {
+                answer = Some(it);
+            }
+        }
+        let answer = match answer {
+            Some(answer) => answer,
+            None => {
+                looked_again += 1;
+                let store = &hub.0.store;
+                store.reset(store.epoch(), LostThrough::default(), store.head());
+                poll.await
+            }
+        };
+        let PollNow::Answer(answer) = answer.expect("no refusal") else { panic!("it has a gap") };
+        assert!(answer.gap.is_some(), "{looks}");
+        assert_eq!(hub.0.metrics.gaps.total(["unknown_position"]), 1, "{looks}");
+    }
+    assert!(looked_again > 0);
 }
 
 fn poll_of(channel: &str, wait: Duration) -> PollRequest {
