@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Hub, Publication, PublishError, error::CloseError};
+use super::{CloseError, Hub, Publication, PublishError};
 use crate::{
     actors::{CommitBudget, Log, Submission},
     core::Limits,

@@ -18,7 +18,7 @@ use rustls::{
 use thiserror::Error;
 use x509_cert::der::Decode;
 
-use crate::server::bounded_file;
+use crate::server::{bounded_file, socket_budget::is_no_file};
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
@@ -53,6 +53,18 @@ pub enum TlsError {
     /// The key is of an unknown kind, or does not match the certificate.
     #[error("tls_key does not go with tls_cert: {0}")]
     Unfit(rustls::Error),
+}
+
+impl TlsError {
+    /// Whether the process or the system has no file or no memory for reading them, which passes.
+    pub(super) fn is_shortage(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => {
+                is_no_file(source) || source.kind() == io::ErrorKind::OutOfMemory
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Where a certificate and its key are.

@@ -71,19 +71,27 @@ impl Reloading {
     }
 
     fn check(&self) {
+        self.check_by(LoadedPair::read_files);
+    }
+
+    /// Reads the files by `read` if they have changed.
+    fn check_by(&self, read: impl Fn(PairFiles) -> Result<LoadedPair, TlsError>) {
         let (files, seen) = self.seen.lock().clone();
         // Metadata before contents: a change between the two is found at the next check.
         let stamp = files.stamp();
         if stamp == seen {
             return;
         }
-        let read = LoadedPair::read_files(files.clone());
+        let read = read(files.clone());
         let mut seen = self.seen.lock();
         if seen.0 != files {
             // A reload has named other files meanwhile.
             return;
         }
-        seen.1 = stamp;
+        // After a shortage the same files are read again at the next check.
+        if !read.as_ref().is_err_and(TlsError::is_shortage) {
+            seen.1 = stamp;
+        }
         match read {
             Ok(loaded) => {
                 self.metrics.tls_reloads.inc();
@@ -96,4 +104,53 @@ impl Reloading {
             }
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io};
+
+    use super::*;
+
+    #[test]
+    fn files_that_changed_during_a_shortage_are_read_at_the_next_check() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let files =
+            PairFiles { cert: directory.path().join("cert"), key: directory.path().join("key") };
+        let write = || {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("one");
+            fs::write(&files.cert, made.cert.pem()).expect("it is written");
+            fs::write(&files.key, made.signing_key.serialize_pem()).expect("it is written");
+        };
+        write();
+        let metrics = Metrics::new();
+        let LoadedPair { pair, seen, .. } =
+            LoadedPair::read_files(files.clone()).expect("they are good");
+        let current = CurrentCertificate::new(pair, Arc::clone(&metrics));
+        let reloading = Reloading::new(current, Arc::clone(&metrics), files.clone(), seen);
+        let counts = || (metrics.tls_reloads.get(), metrics.tls_reloads_failed.get());
+        let unreadable = |code| {
+            move |files: PairFiles| {
+                let source = io::Error::from_raw_os_error(code);
+                Err(TlsError::Unreadable { setting: "tls_cert", path: files.cert, source })
+            }
+        };
+        fs::remove_file(&files.cert).expect("it is there");
+        write();
+        reloading.check_by(unreadable(EMFILE));
+        assert_eq!(counts(), (0, 1), "no file is free");
+        reloading.check();
+        assert_eq!(counts(), (1, 1));
+        reloading.check();
+        assert_eq!(counts(), (1, 1), "they have not changed");
+        fs::remove_file(&files.cert).expect("it is there");
+        write();
+        reloading.check_by(unreadable(EACCES));
+        reloading.check();
+        assert_eq!(counts(), (1, 2), "that does not pass by itself");
+    }
+
+    /// As Linux numbers them.
+    const EACCES: i32 = 13;
+    const EMFILE: i32 = 24;
 }
