@@ -108,7 +108,7 @@ impl Reloading {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io};
+    use std::{fs, io, time::UNIX_EPOCH};
 
     use super::*;
 
@@ -117,12 +117,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let files =
             PairFiles { cert: directory.path().join("cert"), key: directory.path().join("key") };
-        let write = || {
+        let write = |at_s| {
             let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("one");
             fs::write(&files.cert, made.cert.pem()).expect("it is written");
             fs::write(&files.key, made.signing_key.serialize_pem()).expect("it is written");
+            let cert = fs::File::options().append(true).open(&files.cert).expect("it is there");
+            cert.set_modified(UNIX_EPOCH + Duration::from_secs(at_s)).expect("a time");
         };
-        write();
+        write(1);
         let metrics = Metrics::new();
         let LoadedPair { pair, seen, .. } =
             LoadedPair::read_files(files.clone()).expect("they are good");
@@ -135,16 +137,14 @@ mod tests {
                 Err(TlsError::Unreadable { setting: "tls_cert", path: files.cert, source })
             }
         };
-        fs::remove_file(&files.cert).expect("it is there");
-        write();
+        write(2);
         reloading.check_by(unreadable(EMFILE));
         assert_eq!(counts(), (0, 1), "no file is free");
         reloading.check();
         assert_eq!(counts(), (1, 1));
         reloading.check();
         assert_eq!(counts(), (1, 1), "they have not changed");
-        fs::remove_file(&files.cert).expect("it is there");
-        write();
+        write(3);
         reloading.check_by(unreadable(EACCES));
         reloading.check();
         assert_eq!(counts(), (1, 2), "that does not pass by itself");
