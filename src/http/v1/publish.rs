@@ -104,7 +104,7 @@ fn read_head(
     let event_type = query.one("type")?.map(EventType::parse).transpose();
     let event_type = event_type.map_err(|error| Problem::field("type", error.to_string()))?;
     let retry_ms = query.number("retry", 0, RETRY_MS_MAX)?;
-    let is_batch = is_ndjson(headers);
+    let is_batch = is_ndjson(headers)?;
     if is_batch && (event_type.is_some() || retry_ms.is_some()) {
         let field = if event_type.is_some() { "type" } else { "retry" };
         return Err(Problem::field(field, "each line of a batch has its own"));
@@ -172,10 +172,16 @@ fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Respo
     response
 }
 
-fn is_ndjson(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    media_type.is_some_and(|value| {
-        let essence = value.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/x-ndjson")
-    })
+/// Whether the media type is that of a batch. Two fields that do not agree on that are an error, since
+/// it would be chance which of them counts.
+fn is_ndjson(headers: &HeaderMap) -> Result<bool, Problem> {
+    let mut fields = headers.get_all(header::CONTENT_TYPE).iter().map(|value| {
+        let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/x-ndjson")
+    });
+    let first = fields.next().unwrap_or(false);
+    match fields.all(|other| other == first) {
+        true => Ok(first),
+        false => Err(Problem::field("Content-Type", "the body has two media types")),
+    }
 }

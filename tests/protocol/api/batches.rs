@@ -83,6 +83,25 @@ fn chunk(data: &str) -> String {
 }
 
 #[tokio::test]
+async fn two_media_types_of_which_one_is_a_batchs_are_refused() {
+    let hub = hub(&[]).await;
+    let ask_with = async |media_types: [&str; 2]| {
+        let fields = media_types.map(|media_type| ("Content-Type", media_type));
+        ask(&hub, request("POST", "/v1/channels/a/events", &fields, "{\"data\":1}\n")).await
+    };
+    for media_types in
+        [["text/plain", "application/x-ndjson"], ["application/x-ndjson;a=b", "text/plain"]]
+    {
+        ask_with(media_types).await.refuses(400, "Content-Type");
+    }
+    for media_types in [["text/plain", "text/html"], ["application/x-ndjson"; 2]] {
+        assert_eq!(ask_with(media_types).await.status, 201, "{media_types:?}");
+    }
+    let polled = ask(&hub, get("/v1/channels/a/poll?last_event_id=earliest")).await;
+    assert_eq!(data(&polled), ["{\"data\":1}\n", "1"]);
+}
+
+#[tokio::test]
 async fn a_batch_may_come_in_small_chunks() {
     let hub = hub(&[("limits.history.events_max", "20000")]).await;
     let most = 10_000;
