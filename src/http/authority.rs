@@ -49,11 +49,19 @@ impl<'a> Authority<'a> {
     /// Whether host and port are the same. An authority without a port has `default_port`.
     pub(super) fn is_same(&self, other: &Authority<'_>, default_port: u16) -> bool {
         let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
-        let address = |authority: &Authority<'_>| authority.host.parse::<IpAddr>().ok();
-        let is_same_host = self.host.eq_ignore_ascii_case(other.host)
-            || address(self).is_some_and(|own| address(other) == Some(own));
-        is_same_host && port(self) == port(other)
+        is_same_host(self.host, other.host) && port(self) == port(other)
     }
+}
+
+/// Whether two hosts are the same: a name may have any case, and an address has several forms.
+pub(super) fn is_same_host(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+        || address(one).is_some_and(|own| address(other) == Some(own))
+}
+
+/// The address that a host is, without brackets.
+pub(super) fn address(host: &str) -> Option<IpAddr> {
+    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// The port of an `http` or `https` URI without one.
@@ -123,6 +131,7 @@ mod tests {
         assert!(is_same("hub.example", "HUB.example:443", 443));
         assert!(is_same("hub.example:8443", "hub.example:8443", 443));
         assert!(is_same("[::1]:80", "[0:0::1]", 80));
+        assert!(is_same("127.0.0.1", "[::ffff:127.0.0.1]:80", 80));
         assert!(!is_same("hub.example", "hub.example:443", 80));
         assert!(!is_same("hub.example:8443", "hub.example", 443));
         assert!(!is_same("hub.example", "hub.example.evil.example", 443));

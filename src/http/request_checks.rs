@@ -16,6 +16,7 @@ use super::{
     LocalAddress, Problem,
     answer_marks::AnswerMarks,
     answers::{SMALL_BYTES_MAX, with_answer_permit},
+    authority::{address, is_same_host},
     cors::Sharing,
     event_headers::poll_headers,
     handoff::{Outcome, Reply, poll_response},
@@ -214,10 +215,14 @@ impl RequestChecks {
 /// Whether a request may have this `Host`. Names that the settings list are always allowed. On
 /// loopback the names of this machine are allowed too; elsewhere all names are, if none is listed.
 fn is_allowed_host(name: &str, on_loopback: bool, listed: &[String]) -> bool {
-    // An absolute name (RFC 1034, section 3.1).
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = without_dot(name);
     let is_unlisted_allowed = if on_loopback { is_loopback_name(name) } else { listed.is_empty() };
-    is_unlisted_allowed || listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+    is_unlisted_allowed || listed.iter().any(|listed| is_same_host(without_dot(listed), name))
+}
+
+/// A name without the dot of an absolute one (RFC 1034, section 3.1).
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// Whether a name stands for this machine.
@@ -225,7 +230,7 @@ fn is_loopback_name(name: &str) -> bool {
     let end = name.len().saturating_sub(SUBDOMAINS.len());
     name.eq_ignore_ascii_case("localhost")
         || name.as_bytes()[end..].eq_ignore_ascii_case(SUBDOMAINS)
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || address(name).is_some_and(|address| address.is_loopback())
 }
 
 /// How the names of subdomains of `localhost` end.
@@ -237,13 +242,17 @@ mod tests {
 
     #[test]
     fn a_host_is_allowed_if_it_is_listed_or_by_the_default_of_its_listener() {
-        let named = ["hub.example".to_owned(), "192.0.2.1".to_owned()];
+        let named = ["hub.example.", "192.0.2.1", "2001:db8:0::1"].map(str::to_owned);
         for (name, bare_loopback, bare, named_loopback, named_elsewhere) in [
             ("localhost", true, true, true, false),
             ("127.0.0.1", true, true, true, false),
             ("hub.example", false, true, true, true),
             ("HUB.example", false, true, true, true),
+            ("hub.example.", false, true, true, true),
             ("192.0.2.1", false, true, true, true),
+            ("::ffff:192.0.2.1", false, true, true, true),
+            ("2001:DB8::1", false, true, true, true),
+            ("2001:db8::2", false, true, false, false),
             ("evil.example", false, true, false, false),
             ("a.hub.example", false, true, false, false),
         ] {
@@ -256,7 +265,15 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {
-        for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1", "LOCALHOST", "a.localhost"] {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "127.1.2.3",
+            "::1",
+            "::ffff:127.0.0.1",
+            "LOCALHOST",
+            "a.localhost",
+        ] {
             assert!(is_loopback_name(host), "{host}");
         }
         for host in ["example.com", "127.0.0.1.example.com", "localhost.example.com", ""] {
