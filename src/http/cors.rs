@@ -155,7 +155,7 @@ impl Sharing {
 }
 
 const ALLOWED: &str = "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, \
-                       Cache-Control, traceparent, tracestate";
+                       Cache-Control, traceparent, tracestate, X-Request-Id";
 const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
 const PRIVATE_NETWORK_ALLOWED: &str = "access-control-allow-private-network";

@@ -11,7 +11,7 @@ const FOREIGN: (&str, &str) = ("Origin", "https://evil.example");
 const ORIGINS: (&str, &str) = ("cors_origins", "https://app.example, https://*.team.example:8443");
 const SECRET: (&str, &str) = ("jwt_secret", "a-secret-of-these-tests-and-of-no-hub");
 const ALLOWED: &str = "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, \
-                       Cache-Control, traceparent, tracestate";
+                       Cache-Control, traceparent, tracestate, X-Request-Id";
 const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 
 /// Checks that a page of this origin may read the answer.

@@ -5,7 +5,7 @@ use super::wire::{Wire, ask, exists, get, hub, metric_is, post, published, reque
 const FOREIGN: (&str, &str) = ("Origin", "http://tutorial.example:8080");
 const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 const ALLOWED: &str = "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, \
-                       Cache-Control, traceparent, tracestate";
+                       Cache-Control, traceparent, tracestate, X-Request-Id";
 
 fn assert_open(answer: &super::wire::Answer) {
     assert_eq!(answer.field("access-control-allow-origin"), "*", "{answer:?}");
