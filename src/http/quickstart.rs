@@ -88,7 +88,7 @@ impl Subscribe {
         let query = Query::of(&context.parts.uri)?;
         // Checked even if `after` replaces it: the author of a page wrote it.
         let other = query.start(&context.parts.headers, true)?;
-        // An empty one is none, as for other positions.
+        // An empty one does not count, as with other positions.
         let start = match query.one("after")?.filter(|after| !after.is_empty()) {
             Some(after) => match after.parse::<u64>() {
                 // The `id` of an event in a tutorial answer.

@@ -114,7 +114,7 @@ async fn subscribe_that_finds_nothing_in_time_says_so() {
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));
     assert_eq!(answer.json(), json!({"message": NOTHING}));
-    // A timeout of its own is not part of this route, and an empty position is none.
+    // A timeout of its own is not part of this route, and an empty position does not count.
     for query in ["timeout=60", "after="] {
         let answer = ask(&hub, get(&format!("/subscribe?{query}"))).await;
         assert_eq!(answer.json(), json!({"message": NOTHING}), "{query}");
