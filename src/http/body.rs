@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use smallvec::SmallVec;
@@ -80,16 +80,20 @@ pub(super) async fn read_body(
 
 /// Rejects content and transfer codings other than `chunked`, which the hub does not decode.
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
-    // hyper accepts any list of codings that ends with `chunked` (RFC 9112, section 6.1).
-    let mut transfer = codings(headers, header::TRANSFER_ENCODING);
-    let is_chunked = transfer.next().is_none_or(|first| first.eq_ignore_ascii_case(b"chunked"));
+    // hyper accepts any list of codings that ends with `chunked` (RFC 9112, section 6.1). A proxy may
+    // read what is not exactly that word in another way, and send a request in what it takes for the
+    // body.
+    let mut transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = transfer.next().is_none_or(|value| is_word(value.as_bytes(), b"chunked"));
     if !is_chunked || transfer.next().is_some() {
         let detail = "no `Transfer-Encoding` but `chunked` is decoded";
         let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, detail);
         return Err(problem.with("field", "Transfer-Encoding").closing());
     }
-    let mut content = codings(headers, header::CONTENT_ENCODING);
-    if !content.all(|coding| coding.eq_ignore_ascii_case(b"identity")) {
+    // The list may have empty members (RFC 9110, section 5.6.1.2).
+    let content = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut content = content.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    if !content.all(|coding| coding.trim_ascii().is_empty() || is_word(coding, b"identity")) {
         let detail = "no `Content-Encoding` is decoded: send the data as it is";
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
         return Err(problem.with("field", "Content-Encoding").closing());
@@ -97,12 +101,9 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The codings in all fields of one name. Their lists may have empty members (RFC 9110, section
-/// 5.6.1.2).
-fn codings(headers: &HeaderMap, field: HeaderName) -> impl Iterator<Item = &[u8]> {
-    let values = headers.get_all(field).into_iter();
-    let members = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    members.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty())
+/// Whether a field or a member of a list is this word, in any case.
+fn is_word(text: &[u8], word: &[u8]) -> bool {
+    text.trim_ascii().eq_ignore_ascii_case(word)
 }
 
 /// Yields to other tasks before more of a body is read, of which `bytes` are known: a client can
