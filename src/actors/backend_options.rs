@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    auth::Secret,
-    redis::{BackendAddress, CredentialFiles, RedisOptions},
-};
+use crate::redis::{BackendAddress, Credentials, RedisOptions};
 
 /// The log that a hub shares with others.
 #[derive(Debug, Clone)]
@@ -37,9 +34,7 @@ impl BackendOptions {
             redis: RedisOptions {
                 address,
                 user: String::new(),
-                password: Secret::default(),
-                ca: Vec::new(),
-                files: CredentialFiles::default(),
+                credentials: Credentials::default(),
                 namespace: "visnyk".to_owned(),
             },
             events_max: 200_000,

@@ -1,11 +1,9 @@
 //! A connection to a server: one command at a time, each with a time limit.
 
 use std::{
-    fs::File,
-    io::{self, Error, ErrorKind, Read as _},
+    io::{self, Error, ErrorKind},
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -24,17 +22,16 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
-    task::spawn_blocking,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
     address::{BackendAddress, Endpoint},
+    credentials::Credentials,
     error::RedisError,
     resp::{self, Reply},
 };
-use crate::auth::Secret;
 
 /// How a server is reached.
 #[derive(Debug, Clone)]
@@ -43,45 +40,13 @@ pub struct RedisOptions {
     pub address: BackendAddress,
     /// A user of its access lists; empty for the default one.
     pub user: String,
-    /// That user's password; empty for none.
-    pub password: Secret,
-    /// Root certificates, in PEM, one of which must have signed the server's; empty for those of
-    /// this machine.
-    pub ca: Vec<u8>,
-    /// The files of the password and of the root certificates. They are read again for each connection,
-    /// since an operator may replace them.
-    pub files: CredentialFiles,
+    /// That user's password, and the root certificates, one of which must have signed the server's.
+    pub credentials: Credentials,
     /// The prefix of the keys of the log.
     pub namespace: String,
 }
 
-/// Files that are read again for each connection; empty paths for none.
-#[derive(Debug, Clone, Default)]
-pub struct CredentialFiles {
-    /// The file of the password.
-    pub password: PathBuf,
-    /// The file of the root certificates.
-    pub ca: PathBuf,
-}
-
 impl RedisOptions {
-    /// The options with what their files have now; what they had before counts of a file that cannot be
-    /// read.
-    pub(super) async fn renewed(&self) -> Self {
-        let (mut renewed, files) = (self.clone(), self.files.clone());
-        let read = spawn_blocking(move || (read_again(&files.password), read_again(&files.ca)));
-        let (password, ca) = match timeout(FILES_TIME_MAX, read).await {
-            Ok(Ok(read)) => read,
-            // A file system that hangs, or the end of the runtime.
-            _ => (None, None),
-        };
-        if let Some(password) = password {
-            renewed.password = Secret::from_file(password);
-        }
-        renewed.ca = ca.unwrap_or(renewed.ca);
-        renewed
-    }
-
     /// The name of a key. All of them share one hash tag, so a cluster keeps them together.
     pub(super) fn key(&self, name: &str) -> Bytes {
         Bytes::from(format!("{{{}}}:{name}", self.namespace))
@@ -104,7 +69,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Connection {
     /// Authenticates as the user of the options, if they have one.
     pub(super) async fn authenticate(&mut self, options: &RedisOptions) -> Result<(), RedisError> {
-        let password = options.password.expose();
+        let password = options.credentials.password();
+        let password = password.expose();
         let user = options.user.as_bytes();
         let auth: &[&[u8]] = match (user.is_empty(), password.is_empty()) {
             (false, _) => &[b"AUTH", user, password],
@@ -140,7 +106,7 @@ impl Connection {
             return Ok((Box::new(stream), socket));
         }
         let name = ServerName::try_from(host.clone()).map_err(Error::other)?;
-        let connector = TlsConnector::from(Arc::new(tls_config(&options.ca)?));
+        let connector = TlsConnector::from(Arc::new(tls_config(options.credentials.ca().as_deref())?));
         Ok((Box::new(connector.connect(name, stream).await?), socket))
     }
 
@@ -206,25 +172,6 @@ impl Connection {
     }
 }
 
-fn read_again(path: &Path) -> Option<Vec<u8>> {
-    if path.as_os_str().is_empty() {
-        return None;
-    }
-    let error = match read_credentials(path) {
-        Ok(bytes) => return Some(bytes),
-        Err(error) => error,
-    };
-    tracing::debug!(path = %path.display(), %error, "cannot read a file again; what it had before counts");
-    None
-}
-
-/// What a file of a password or of certificates has.
-pub(crate) fn read_credentials(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Connects to the first of these addresses that answers.
 async fn dial_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut error = None;
@@ -256,21 +203,19 @@ async fn read_reply(
     }
 }
 
-fn tls_config(ca: &[u8]) -> io::Result<ClientConfig> {
+fn tls_config(ca: Option<&[u8]>) -> io::Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::other)?;
-    let builder = if ca.is_empty() {
-        builder.with_native_roots()?
-    } else {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca) {
-            roots.add(certificate.map_err(Error::other)?).map_err(Error::other)?;
-        }
-        builder.with_root_certificates(roots)
+    let Some(ca) = ca else {
+        return Ok(builder.with_native_roots()?.with_no_client_auth());
     };
-    Ok(builder.with_no_client_auth())
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca) {
+        roots.add(certificate.map_err(Error::other)?).map_err(Error::other)?;
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The parts of a command, some of which are made for this command.
@@ -292,10 +237,6 @@ impl Command {
     }
 }
 
-/// Timeout for both files: on a network they may hang.
-const FILES_TIME_MAX: Duration = Duration::from_secs(1);
-/// Limit of such a file. Passwords and certificates are a few kilobytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Timeout for connecting to the server, TLS included.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// Timeout for the TCP connection to each address. The kernel repeats a SYN after one second, then

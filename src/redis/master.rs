@@ -15,7 +15,7 @@ use super::{
 
 /// Connects to the server, or to the master that others name, and authenticates.
 pub(super) async fn open(options: &RedisOptions) -> Result<Connection, RedisError> {
-    let options = &options.renewed().await;
+    options.credentials.refresh().await;
     let server = find_master(options).await?;
     let mut connection = Connection::connect(&server, options, CONNECT_TIME_MAX).await?;
     connection.authenticate(options).await?;
@@ -131,7 +131,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{auth::Secret, redis::CredentialFiles};
+    use crate::redis::Credentials;
 
     /// Servers that accept connections, of which only those with an answer give one.
     async fn servers(answers: &[Option<&'static str>]) -> Vec<Endpoint> {
@@ -163,9 +163,7 @@ mod tests {
         let options = RedisOptions {
             address: url.replace("SERVERS", &servers.join(",")).parse().expect("an address"),
             user: String::new(),
-            password: Secret::default(),
-            ca: Vec::new(),
-            files: CredentialFiles::default(),
+            credentials: Credentials::default(),
             namespace: "visnyk".to_owned(),
         };
         let began = Instant::now();

@@ -6,6 +6,7 @@
 
 mod address;
 mod connection;
+mod credentials;
 mod entry;
 mod error;
 mod master;
@@ -15,8 +16,8 @@ mod shared_counts;
 mod shared_log;
 
 pub use address::{BackendAddress, BackendAddressError, BackendTarget, Endpoint, SERVERS_MAX};
-pub(crate) use connection::read_credentials;
-pub use connection::{CONNECT_TIME_MAX, CredentialFiles, RedisOptions};
+pub use connection::{CONNECT_TIME_MAX, RedisOptions};
+pub use credentials::Credentials;
 pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;
 pub use master::FIND_TIME_MAX;

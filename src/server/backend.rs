@@ -4,9 +4,8 @@ use std::{io, path::Path, time::Duration};
 
 use super::Settings;
 use crate::{
-    auth::Secret,
     hub::BackendOptions,
-    redis::{BackendAddress, CredentialFiles, RedisOptions, read_credentials},
+    redis::{BackendAddress, Credentials, RedisOptions},
 };
 
 /// The options of the storage backend; `None` if the settings have no backend.
@@ -20,12 +19,7 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
         redis: RedisOptions {
             address,
             user: backend.user.clone(),
-            password: Secret::from_file(read("backend.password_file", &backend.password_file)?),
-            ca: read("backend.ca_file", &backend.ca_file)?,
-            files: CredentialFiles {
-                password: backend.password_file.clone().into(),
-                ca: backend.ca_file.clone().into(),
-            },
+            credentials: credentials(backend)?,
             namespace: backend.namespace.clone(),
         },
         events_max: backend.events_max,
@@ -39,11 +33,22 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
     }))
 }
 
-/// The bytes of the file that a setting names; empty if the setting is empty.
-fn read(setting: &str, path: &str) -> io::Result<Vec<u8>> {
-    if path.is_empty() {
-        return Ok(Vec::new());
+/// The credentials in the files that the settings name.
+fn credentials(settings: &BackendSettings) -> io::Result<Credentials> {
+    let mut credentials = Credentials::default();
+    let (password, ca) = (&settings.password_file, &settings.ca_file);
+    let in_setting = |setting, path: &str, error: io::Error| {
+        io::Error::new(error.kind(), format!("{setting}: {path}: {error}"))
+    };
+    if !password.is_empty() {
+        credentials = credentials
+            .with_password_file(Path::new(password))
+            .map_err(|error| in_setting("backend.password_file", password, error))?;
     }
-    read_credentials(Path::new(path))
-        .map_err(|error| io::Error::new(error.kind(), format!("{setting}: {path}: {error}")))
+    if !ca.is_empty() {
+        credentials = credentials
+            .with_ca_file(Path::new(ca))
+            .map_err(|error| in_setting("backend.ca_file", ca, error))?;
+    }
+    Ok(credentials)
 }
