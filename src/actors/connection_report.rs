@@ -43,8 +43,8 @@ pub struct ConnectionReport {
     pub unsent_bytes: u64,
     /// Bytes that its peer has accepted so far, with the response head.
     pub sent_bytes: u64,
-    /// Bytes a second that its peer accepts, since the last report of at least a second ago. For a
-    /// closed connection, over its whole life.
+    /// Bytes a second that its peer accepts, between the last two reports that were at least a
+    /// second apart. For a closed connection, over its whole life.
     pub bytes_per_s: u64,
     /// When it was attached, in milliseconds since 1970; to the second.
     pub opened_ms: u64,

@@ -53,8 +53,7 @@ impl Lifecycle {
         self.failure.send_replace(Some(why));
     }
 
-    /// Notes that the root of the actors has ended, which is a failure unless the hub was shut
-    /// down.
+    /// Notes that the root of the actors has ended, which is a failure unless the hub drains.
     pub(crate) fn root_ended(&self) {
         self.failure.send_if_modified(|why| {
             let is_unexpected = why.is_none() && !self.is_draining();

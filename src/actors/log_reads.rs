@@ -2,8 +2,8 @@
 //! connections waits for a disk.
 //!
 //! A read is a bounded piece, or a search for last events, which lets other reads go first after
-//! each turn. Each reader has one read at a time, and equal searches are made once. The bytes that
-//! were read and not taken are bounded. Dropping a [`PendingRead`] cancels it.
+//! each turn. Each reader has one read at a time, so no reader keeps the threads to itself. Equal
+//! searches are made once. The bytes that were read and not taken are bounded. Dropping a [`PendingRead`] cancels it.
 
 use std::{
     io, mem,
@@ -140,7 +140,7 @@ impl LogReads {
         Ok(pending)
     }
 
-    /// Ends all reads.
+    /// Drops the queued reads, and lets no further one begin.
     pub(super) fn stop(&self) {
         let mut state = self.queue.state.lock();
         state.has_stopped = true;
@@ -155,7 +155,7 @@ impl LogReads {
         }
     }
 
-    /// Ends all reads, and waits for those under way.
+    /// As [`stop`](Self::stop), and waits for the reads under way.
     pub(super) fn finish(&self) {
         self.stop();
         for thread in mem::take(&mut *self.threads.lock()) {

@@ -32,7 +32,7 @@ impl Ranking {
         self.put_back(oldest, entry);
     }
 
-    /// Adds a channel again that was taken out.
+    /// Puts back a channel that was taken out.
     pub(super) fn put_back(&mut self, oldest: Seq, entry: &Arc<ChannelEntry>) {
         let ranked = Ranked { oldest, id: entry.id(), entry: Arc::downgrade(entry) };
         self.0.push(Reverse(ranked));

@@ -63,7 +63,7 @@ enum OutputFormat {
     Data,
     /// The envelope of the event, on one line.
     Json,
-    /// The block of a stream.
+    /// The block of the event, as in a stream.
     Sse,
     /// For people: time, channel, type and data, JSON with a line for each member.
     Pretty,

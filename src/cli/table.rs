@@ -44,7 +44,7 @@ impl Column {
 }
 
 impl Cell {
-    /// The same text for both, without tabs and line feeds, which would begin another cell or row.
+    /// The same text for a terminal and a pipe, without tabs and line feeds, which would begin another cell or row.
     pub(crate) fn text(text: &str) -> Self {
         let text = harmless(text).replace('\n', " ");
         Self { for_people: text.clone(), for_programs: text, style: None }
@@ -113,7 +113,7 @@ impl Table {
         let gaps = GAP.len() * widths.len().saturating_sub(1);
         let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns);
         while over > 0 {
-            // One column at each step; the number of steps is the number of excess columns.
+            // Each step narrows one cell by one column of the terminal.
             let giving = (0..widths.len())
                 .filter(|at| self.columns[*at].gives_way && widths[*at] > LONG_WIDTH_MIN);
             let Some(at) = giving.max_by_key(|at| widths[*at]) else { break };

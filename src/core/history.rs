@@ -19,7 +19,7 @@ use crate::model::{Event, Seq};
 #[derive(Debug)]
 pub struct History<E = Arc<Event>> {
     events: VecDeque<E>,
-    /// Bytes of the events in memory, bookkeeping included.
+    /// Frame bytes of the events in memory.
     bytes: u64,
     evicted_through: Seq,
     /// The number of events that were ever appended.
@@ -261,7 +261,7 @@ impl<E: Retained> History<E> {
         }
     }
 
-    /// When the event was accepted that age removes next, in milliseconds since 1970.
+    /// The time at which the next event to expire was accepted, in milliseconds since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
         match &self.unloaded {
             Some(unloaded) => Some(unloaded.oldest_ms()),

@@ -22,8 +22,8 @@ pub struct LogEvent<'a> {
 }
 
 impl<'a> LogItem<'a> {
-    /// An item of a batch that was written at `time_ms`. `next` is the seq of the next event of the
-    /// batch.
+    /// An item of a batch that was written at `time_ms`. `next` is the seq of the item itself,
+    /// if it is an event, or of the first event after a key.
     pub(super) fn of(item: RawItem<'a>, next: Seq, time_ms: u64) -> Self {
         match item {
             RawItem::Event(event) => Self::Event(LogEvent { seq: next, event }),

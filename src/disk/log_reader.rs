@@ -94,8 +94,8 @@ impl<D: Directory> LogReader<D> {
         }
     }
 
-    /// Searches for the next events of the channels that `select` returns for their seqs and names,
-    /// in a bounded number of blocks. Blocks the thread.
+    /// Searches for the next wanted events, in a bounded number of blocks. `select` gets the seq and
+    /// the channel of each, and returns the name if it is wanted. Blocks the thread.
     ///
     /// # Errors
     /// A failure of the file system, or damaged bytes.
@@ -171,8 +171,8 @@ impl<D: Directory> LogReader<D> {
     }
 }
 
-/// Adds the wanted events of a block. False if not all of them were added, within the limits of the
-/// search. `None` if the block is damaged.
+/// Adds the wanted events of a block. `Some(false)` if a limit of the search was reached first;
+/// `None` if the block is damaged.
 fn read_block(
     mut block: &[u8],
     search: &LogSearch<'_>,

@@ -50,8 +50,8 @@ impl Meta {
     }
 }
 
-/// The file because of which a directory is neither a log nor can become one. Files that a start
-/// leaves which was cut short are no obstacle.
+/// The file because of which a directory is neither a log nor can become one. An
+/// interrupted start may have left files; they do not count.
 pub(super) fn foreign_file(names: Vec<String>) -> Option<String> {
     let may_be_in_new_log =
         |name: &str| name == LOCK || name.strip_suffix(small_file::NEW) == Some(META);

@@ -160,7 +160,7 @@ impl<D: Directory> Segments<D> {
         }
     }
 
-    /// Makes the spare segment, which has its name now, the one that is written to.
+    /// The renamed spare segment becomes the current one.
     pub(super) fn begin(&self, base: Seq) {
         let mut state = self.state.lock();
         state.current = Some(Current { base, index: SegmentIndex::default() });

@@ -109,7 +109,7 @@ fn a_sync_is_not_made_again_whatever_it_was_short_of() {
                 Err(_) => ended.push(call),
             }
         }
-        // The writes of the losses file and of its name, and the removal.
+        // The syncs of the losses file, of its name, and of the removal.
         assert_eq!(ended.len(), 3, "{error}: calls {ended:?}");
     }
 }

@@ -33,7 +33,7 @@ pub struct LogWriter<D: Directory> {
     next: Seq,
     /// Bytes of the batches that have been written since [`begin`](Self::begin).
     bytes_begun: usize,
-    /// The newest seq that was given out, to an event that is written or to another.
+    /// The newest seq that was given out, whether its event is written or transient.
     given_out: Seq,
     /// The newest seq that is known to be noted on disk as given out.
     noted: Seq,

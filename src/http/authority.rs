@@ -55,8 +55,7 @@ impl<'a> Authority<'a> {
 
 /// Whether two hosts are the same: a name may have any case, and an address has several forms.
 pub(super) fn is_same_host(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
-        || address(one).is_some_and(|own| address(other) == Some(own))
+    one.eq_ignore_ascii_case(other) || address(one).is_some_and(|own| address(other) == Some(own))
 }
 
 /// The address that a host is, without brackets.

@@ -14,7 +14,7 @@ pub(super) fn weighted_names(
 }
 
 /// The names of one list with their weights. Names are compared without regard to case. Empty
-/// members are passed over (section 5.6.1.2); one with a malformed weight has none.
+/// members are passed over (section 5.6.1.2); a malformed weight counts as 0.
 pub(super) fn weighted_list(list: &str) -> impl Iterator<Item = (&str, u16)> {
     split_unquoted(list, ',').filter_map(|member| {
         let mut parts = split_unquoted(member, ';').map(str::trim);
@@ -28,7 +28,7 @@ pub(super) fn weighted_list(list: &str) -> impl Iterator<Item = (&str, u16)> {
 }
 
 /// Splits a text where a separator is not within a quoted string (section 5.6.4).
-fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+pub(super) fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(move |char| {
         match char {

@@ -46,7 +46,8 @@ pub(super) struct HubParts {
     pub(super) root: RootHandle,
     // Limits of clients.
     pub(super) connections: ConnectionAdmission,
-    /// Permits for pages of connections that clients with a subject list.
+    /// Permits to list connections for clients that are not operators: a page examines those of all
+    /// clients.
     pub(super) subject_lists: Semaphore,
     pub(super) channel_creator: ChannelCreator,
     pub(super) quotas: Quotas,

@@ -73,10 +73,11 @@ impl Hub {
             let found = self.look(request).await;
             // The histories were loaded anew meanwhile, so the results from before are invalid.
             if self.0.store.resets() == resets {
-                if let Ok(found) = &found {
-                    self.count_found(found, request.wait.is_zero());
+                match &found {
+                    Ok(found) => self.count_found(found, request.wait.is_zero()),
+                    Err(error) => self.log_if_client_limit(error, request.client),
                 }
-                return found;
+                return found.map_err(|error| self.refused(error));
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     backend::{EventStore, Registry},
     core::Limits,
     model::Epoch,
-    redis::{Fence, RedisError, RedisLog, Run},
+    redis::{BackendTarget, Fence, RedisError, RedisLog, Run},
     telemetry::{BackendMetrics, with_causes},
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn open_shared(
     epoch: Epoch,
 ) -> Result<(Arc<EventStore>, Arc<SharedStage>), String> {
     let address = options.redis.address.clone();
-    // The loader replaces this epoch by that of the log.
+    // The loader replaces this epoch with that of the log.
     let store = Arc::new(EventStore::new(epoch, limits.history.total_bytes_max, registry));
     let closed_ms = u64::from(limits.channels.tombstone_s) * 1_000;
     let loader = Loader { store: Arc::clone(&store), clock, closed_ms };
@@ -64,7 +64,9 @@ async fn load(options: &BackendOptions, loader: &Loader) -> Result<(Fence, Run),
     let mut log = RedisLog::connect(&options.redis).await?;
     let fence = loader.load(&mut log, None, |_| {}).await?;
     let replicas = log.unguarded_replicas();
-    if replicas > 0 {
+    // A master of a cluster that is cut off from the others stops by itself.
+    let is_cluster = matches!(options.redis.address.target, BackendTarget::Cluster { .. });
+    if replicas > 0 && !is_cluster {
         tracing::warn!(
             replicas,
             "Redis has replicas and takes writes without them: if one takes over while this master is \

@@ -106,7 +106,8 @@ impl Connection {
             return Ok((Box::new(stream), socket));
         }
         let name = ServerName::try_from(host.clone()).map_err(Error::other)?;
-        let connector = TlsConnector::from(Arc::new(tls_config(options.credentials.ca().as_deref())?));
+        let connector =
+            TlsConnector::from(Arc::new(tls_config(options.credentials.ca().as_deref())?));
         Ok((Box::new(connector.connect(name, stream).await?), socket))
     }
 

@@ -1,15 +1,16 @@
 //! The log of a namespace, over one connection: the commands of a hub.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{
     address::BackendTarget,
-    connection::{COMMAND_TIME_MAX, Command, Connection, RedisOptions},
+    connection::{COMMAND_TIME_MAX, CONNECT_TIME_MAX, Command, Connection, RedisOptions},
     entry::{Entry, Nonce},
     error::RedisError,
-    master::{LOG, open},
+    master::{FIND_TIME_MAX, LOG, open},
     resp::Reply,
     script::{self, AppendLimits, Appended, Fence, NewEntries, SCRIPT},
 };
@@ -64,8 +65,17 @@ pub struct LogState {
 }
 
 impl RedisLog {
-    /// Connects to a server, checks that it is fit to keep a log, and gives it the script.
+    /// Connects to a server, checks that it is fit to keep a log, and gives it the script. Times out
+    /// after [`FIND_TIME_MAX`] and [`CONNECT_TIME_MAX`]: a stopped server accepts connections and
+    /// answers nothing.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
+        match timeout(FIND_TIME_MAX + CONNECT_TIME_MAX, Self::connect_in_steps(options)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(RedisError::Unreachable(ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn connect_in_steps(options: &RedisOptions) -> Result<Self, RedisError> {
         let mut connection = open(options).await?;
         let server = check_server(&mut connection, options).await?;
         let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];

@@ -19,7 +19,7 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
         redis: RedisOptions {
             address,
             user: backend.user.clone(),
-            credentials: credentials(backend)?,
+            credentials: credentials(settings)?,
             namespace: backend.namespace.clone(),
         },
         events_max: backend.events_max,
@@ -34,9 +34,9 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
 }
 
 /// The credentials in the files that the settings name.
-fn credentials(settings: &BackendSettings) -> io::Result<Credentials> {
+fn credentials(settings: &Settings) -> io::Result<Credentials> {
     let mut credentials = Credentials::default();
-    let (password, ca) = (&settings.password_file, &settings.ca_file);
+    let (password, ca) = (&settings.backend.password_file, &settings.backend.ca_file);
     let in_setting = |setting, path: &str, error: io::Error| {
         io::Error::new(error.kind(), format!("{setting}: {path}: {error}"))
     };

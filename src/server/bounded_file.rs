@@ -10,7 +10,8 @@ use std::{
 /// The content of a file.
 ///
 /// # Errors
-/// A file that cannot be read, or ([`io::ErrorKind::FileTooLarge`]) has more than `bytes_max` bytes.
+/// A file that cannot be read, or ([`io::ErrorKind::FileTooLarge`]) one of more than `bytes_max`
+/// bytes.
 pub(super) fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;

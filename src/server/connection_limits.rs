@@ -117,10 +117,10 @@ impl RejectReason {
             Self::TooOften { wait } => {
                 TemporaryRejection::client_fault("this address connects too often").after(wait)
             }
-            Self::AllTooOften { wait } => {
-                TemporaryRejection::hub_fault("the hub accepts no more connections a second")
-                    .after(wait)
-            }
+            Self::AllTooOften { wait } => TemporaryRejection::hub_fault(
+                "the hub's limit of new connections a second is reached",
+            )
+            .after(wait),
         }
     }
 }

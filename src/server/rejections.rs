@@ -224,8 +224,8 @@ async fn answer_first_request(
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
-    /// An unbound socket, which the spare descriptors are duplicates of. It needs no path, as
-    /// `/dev/null` would, which a container may not have.
+    /// An unbound socket, which the spare descriptors are duplicates of. It needs no
+    /// path; `/dev/null` may be missing in a container.
     original: Option<OwnedFd>,
 }
 

@@ -42,8 +42,8 @@ impl Signals {
     }
 }
 
-/// Switches the hub's log level to `debug`, or back to the level of the settings. Prints the level
-/// now in force, whatever it is.
+/// Switches the hub's log level to `debug`, or back to the level of the settings. Prints which
+/// of the two it is now, at any log level.
 fn toggle_debug() {
     telemetry::print(match telemetry::toggle_debug() {
         Some(true) => "SIGUSR2: debug lines are logged; another one ends it\n",

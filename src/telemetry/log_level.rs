@@ -27,12 +27,21 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// Whether the filter lets all lines of the hub's own code through already.
+    fn traces_all(&self) -> bool {
+        let traces_all = |directive: &str| {
+            let level = directive.strip_prefix(concat!(env!("CARGO_CRATE_NAME"), "="));
+            level.unwrap_or(directive).parse() == Ok(LevelFilter::TRACE)
+        };
+        self.filter.as_str().split(',').map(str::trim).any(traces_all)
+    }
+
     fn parse(&self) -> Result<EnvFilter, ParseError> {
         // The access log has a setting of its own. A directive of the filter for it comes later,
         // and so wins.
         let text = format!("{ACCESS}=info,{}", self.filter.as_str());
         let filter = EnvFilter::builder().parse(&text)?;
-        if !self.is_debugging || filter.max_level_hint() == Some(LevelFilter::TRACE) {
+        if !self.is_debugging || self.traces_all() {
             return Ok(filter);
         }
         // Of two directives for one target the last one wins.
@@ -97,5 +106,8 @@ mod tests {
             assert_eq!(parsed.to_string(), debugging);
             assert_eq!(parsed.max_level_hint(), Some(hint));
         }
+        let filter: LogFilter = "info,visnyk::actors::shard=trace".parse().expect("a filter");
+        let parsed = Wanted { filter, is_debugging: true }.parse().expect("a filter").to_string();
+        assert!(parsed.contains("visnyk=debug") && parsed.contains("shard=trace"), "{parsed}");
     }
 }

@@ -1,5 +1,5 @@
-//! The words of labels: each counter by reason has all of its reasons from the start. Tests fail
-//! that count a reason which is missing here.
+//! The words of labels: each counter by reason has all of its reasons from the start. A test
+//! that counts a reason missing here fails.
 
 use std::fmt;
 

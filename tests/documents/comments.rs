@@ -10,7 +10,9 @@ const COLUMNS_MAX: usize = 100;
 fn lines_of_comments_end_at_100_columns() {
     let mut faults = Vec::new();
     for folder in ["src", "tests", "loadtest", "benches", "examples"] {
-        for path in texts(&root().join(folder)) {
+        let folder = root().join(folder);
+        assert!(folder.is_dir(), "{}", folder.display());
+        for path in texts(&folder) {
             if path.extension().is_none_or(|extension| extension != "rs") {
                 continue;
             }

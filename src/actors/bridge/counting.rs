@@ -79,7 +79,8 @@ impl Counting {
                      server's user needs"
                 );
             }
-            // The server may have an older report of this hub, or none.
+            // The server may have another report of this hub, since the answer to the last part may
+            // be lost, or none.
             self.reported = Reported::default();
             self.stage.metrics.observe_hubs(0);
             self.stage.counts.set_connected(false);

@@ -86,7 +86,10 @@ impl Tail {
             // next one says why there is no other. Numbers may differ with each attempt.
             let text = with_causes(&error);
             let text: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
-            if !logged.contains(&text) && logged.len() < LOGGED_MAX {
+            if !logged.contains(&text) {
+                if logged.len() >= LOGGED_MAX {
+                    logged.clear();
+                }
                 logged.push(text);
                 tracing::warn!(
                     backend = %self.stage.options.redis.address,

@@ -73,8 +73,8 @@ pub(super) struct MixedSend {
     pub(super) last: Seq,
     /// The answer of a poll, encoded when the first poll needs it.
     pub(super) reply: Option<Arc<PollReply>>,
-    /// The number of events that the connections have been sent after this send, if the round has
-    /// more for them.
+    /// The number of events that the connections have been sent, this send included, if the round
+    /// has more for them.
     more_after: Option<u32>,
     /// Keeps the shape alive, since its address is part of the key.
     _shape: Arc<Shape>,

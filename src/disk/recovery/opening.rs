@@ -128,8 +128,8 @@ impl<D: Directory> Recovery<D> {
         if was_closed {
             self.directory.remove(CLEAN_END).map_err(OpenError::io(CLEAN_END))?;
         } else if !self.is_new {
-            // Readers may have seen events that a disk has lost which lies about fsync: their seqs
-            // are not given out again.
+            // Readers may have seen events that a lying disk has lost: their seqs are not given out
+            // again.
             last.0 += SEQS_SKIPPED;
             if self.note_start(last).map_err(OpenError::io(STARTED_AT))? {
                 noted = last;

@@ -1,5 +1,5 @@
-//! Mistakes that the simulation must find. What it says of the log is worth as much as this. Each
-//! test prints the seed that found the mistake.
+//! Mistakes that the simulation must find. A simulation that misses these proves
+//! nothing. Each test prints the seed that found the mistake.
 
 use super::{
     super::{
@@ -83,5 +83,5 @@ fn find(mistake: Mistake) {
     println!("{mistake:?} is found by {}", found.expect("a seed that finds it"));
 }
 
-/// Seeds of the checks, as for a log without a mistake.
+/// As many seeds as for a log without a mistake.
 const SEEDS: u64 = 1_000;

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
-    /// These calls are not made.
+    /// The disk answers these calls and does not do them.
     Swallowed(Swallowed),
     /// The mistake is in the code.
     Planted(Planted),

@@ -16,6 +16,7 @@ use crate::{
         body::read_body,
         call::{Call, Context, Next},
         params::{Query, channel_in_path, channel_name, idempotency_key},
+        weighted_list::split_unquoted,
     },
     hub::{BodyPermit, Publication, Published},
     model::{ChannelName, EventType, NewEvent, Position, RETRY_MS_MAX},
@@ -175,12 +176,15 @@ fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Respo
 /// Whether the media type is that of a batch. Two fields that do not agree on that are an error, since
 /// it would be chance which of them counts.
 fn is_ndjson(headers: &HeaderMap) -> Result<bool, Problem> {
-    let mut fields = headers.get_all(header::CONTENT_TYPE).iter().map(|value| {
-        let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(b"application/x-ndjson")
+    // A proxy may have joined two fields with a comma.
+    let fields =
+        headers.get_all(header::CONTENT_TYPE).iter().filter_map(|field| field.to_str().ok());
+    let mut are_batches = fields.flat_map(|field| split_unquoted(field, ',')).map(|media_type| {
+        let essence = media_type.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case("application/x-ndjson")
     });
-    let first = fields.next().unwrap_or(false);
-    match fields.all(|other| other == first) {
+    let first = are_batches.next().unwrap_or(false);
+    match are_batches.all(|other| other == first) {
         true => Ok(first),
         false => Err(Problem::field("Content-Type", "the body has two media types")),
     }

@@ -32,11 +32,7 @@ impl Hub {
         for name in subscription.names() {
             let now_ms = self.0.clock.now_ms();
             let entry = self.0.channel_creator.find_or_create(name, created_by, now_ms);
-            let entry = entry.map_err(|why| {
-                let error = SubscribeError::from(why);
-                self.log_if_client_limit(&error, request.client);
-                self.refused(error)
-            })?;
+            let entry = entry?;
             open |= !entry.events().is_closed();
             named.push(entry);
         }
@@ -107,7 +103,7 @@ impl Hub {
                         LogPage::Slow
                             if events.is_empty() && (gathers || request.wait.is_zero()) =>
                         {
-                            return Err(self.refused(SubscribeError::HistoryBusy));
+                            return Err(SubscribeError::HistoryBusy);
                         }
                         // A shard reads on from a slow disk.
                         LogPage::Slow => break,
@@ -153,7 +149,7 @@ impl Hub {
         let gap = resume.gap.filter(|_| !events.is_empty() || request.encoding.shows_gaps());
         if events.is_empty() && gap.is_none() {
             if !open && is_read {
-                return Err(self.refused(SubscribeError::Closed));
+                return Err(SubscribeError::Closed);
             }
             return Ok(PollNow::Wait(PollWait { position, truncated }));
         }
@@ -167,18 +163,17 @@ impl Hub {
         search: LastSearch,
         until: Instant,
     ) -> Result<SearchStep, SubscribeError> {
-        let unreadable = || self.refused(SubscribeError::HistoryUnreadable);
-        let reads = self.0.log_reads.as_ref().ok_or_else(unreadable)?;
-        let busy = || self.refused(SubscribeError::HistoryBusy);
-        let pending = reads.search(search).map_err(|ReadsBusy| busy())?;
+        let reads = self.0.log_reads.as_ref().ok_or(SubscribeError::HistoryUnreadable)?;
+        let busy = SubscribeError::HistoryBusy;
+        let Ok(pending) = reads.search(search) else { return Err(busy) };
         match timeout_at(until, pending).await {
             Ok(Ok(step)) => Ok(step),
-            Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
-            Ok(Err(ReadFailure::Busy)) => Err(busy()),
-            Ok(Err(_)) => Err(unreadable()),
+            Ok(Err(ReadFailure::Closed)) => Err(SubscribeError::GoingDown),
+            Ok(Err(ReadFailure::Busy)) => Err(busy),
+            Ok(Err(_)) => Err(SubscribeError::HistoryUnreadable),
             // The start of the poll is not known, so the poll can neither be answered nor wait on a
             // shard.
-            Err(_) => Err(busy()),
+            Err(_) => Err(busy),
         }
     }
 
@@ -187,17 +182,15 @@ impl Hub {
         let reads = self.0.log_reads.as_ref();
         let pending = match reads.map(|reads| reads.read(read)) {
             Some(Ok(pending)) => pending,
-            Some(Err(ReadsBusy)) => return Err(self.refused(SubscribeError::HistoryBusy)),
+            Some(Err(ReadsBusy)) => return Err(SubscribeError::HistoryBusy),
             None => return Ok(LogPage::FellOff),
         };
         match timeout(time_max, pending).await {
             Ok(Ok(piece)) => Ok(LogPage::Read(piece.into_piece())),
             Ok(Err(ReadFailure::FellOff)) => Ok(LogPage::FellOff),
-            Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
-            Ok(Err(ReadFailure::Busy)) => Err(self.refused(SubscribeError::HistoryBusy)),
-            Ok(Err(ReadFailure::Unreadable)) => {
-                Err(self.refused(SubscribeError::HistoryUnreadable))
-            }
+            Ok(Err(ReadFailure::Closed)) => Err(SubscribeError::GoingDown),
+            Ok(Err(ReadFailure::Busy)) => Err(SubscribeError::HistoryBusy),
+            Ok(Err(ReadFailure::Unreadable)) => Err(SubscribeError::HistoryUnreadable),
             Err(_) => Ok(LogPage::Slow),
         }
     }

@@ -35,7 +35,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file does not hold a certificate or a key in PEM.
-    #[error("{setting}: {} cannot be parsed as PEM: {reason}", path.display())]
+    #[error("{setting}: {} does not hold a certificate or a key in PEM: {reason}", path.display())]
     NotPem {
         /// Which setting names it.
         setting: &'static str,

@@ -7,6 +7,7 @@ use super::{
     hubs::{hub_on, publish_when_back},
     tls::TlsServer,
 };
+use crate::support::PATIENCE;
 
 /// Ends all connections but this one.
 fn end_connections(server: &RedisServer) {
@@ -43,7 +44,7 @@ async fn a_certificate_that_has_expired_is_refused_and_named_until_it_is_renewed
     let ca = std::fs::read_to_string(&tls.certificate).expect("it is there");
     let ca = tls.file("ca.pem", &ca);
     let settings = [("backend.url", url.as_str()), ("backend.ca_file", ca.as_str())];
-    let hub = hub_on(&tls.server, &settings).await;
+    let mut hub = hub_on(&tls.server, &settings).await;
     hub.publish("a", "1").await;
     let renew = |not_after_year: i32| {
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -62,7 +63,7 @@ async fn a_certificate_that_has_expired_is_refused_and_named_until_it_is_renewed
     };
     renew(2021);
     hub.wait_for_metric("visnyk_backend_disconnects_total", |disconnects| disconnects >= 2.0).await;
-    assert!(hub.stderr().contains("expired"), "{}", hub.stderr());
+    hub.wait_for_line("expired", PATIENCE).await.expect("the error is logged");
     renew(2040);
     publish_when_back(&hub, "2").await;
     assert_eq!(hub.retained("channel=a", "earliest").await, ["1", "2"]);

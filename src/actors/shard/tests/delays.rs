@@ -116,7 +116,11 @@ fn a_round_of_the_mixed_lane_is_not_taken_for_longer_by_the_time_before_its_send
             pass(&mut world);
         }
         queue_a_round(&mut world);
-        assert_eq!(is_throttled(&world, "a"), late, "its connections were collected in {begin_ms} ms");
+        assert_eq!(
+            is_throttled(&world, "a"),
+            late,
+            "its connections were collected in {begin_ms} ms"
+        );
     }
 }
 
