@@ -31,7 +31,10 @@ impl Wanted {
     fn traces_all(&self) -> bool {
         let traces_all = |directive: &str| {
             let level = directive.strip_prefix(concat!(env!("CARGO_CRATE_NAME"), "="));
-            level.unwrap_or(directive).parse() == Ok(LevelFilter::TRACE)
+            level
+                .unwrap_or(directive)
+                .parse()
+                .is_ok_and(|level: LevelFilter| level == LevelFilter::TRACE)
         };
         self.filter.as_str().split(',').map(str::trim).any(traces_all)
     }
