@@ -52,7 +52,11 @@ async fn hubs_follow_the_master_that_a_sentinel_names() {
     let replica = replica_of(&master);
     let sentinel = master.sentinel("main");
     let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.address().port());
-    let settings = [("backend.url", url.as_str()), ("limits.publish.outcome_wait_ms", "500")];
+    let settings = [
+        ("backend.url", url.as_str()),
+        ("limits.publish.wait_ms", "300"),
+        ("limits.publish.outcome_wait_ms", "1500"),
+    ];
     let hub = hub_on(&master, &settings).await;
     let mut stream = hub.stream("channel=a", "now").await;
     let first = hub.publish("a", "1").await;
