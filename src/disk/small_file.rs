@@ -28,7 +28,8 @@ pub(super) fn write(directory: &impl Directory, name: &str, body: &[u8]) -> io::
     directory.sync().map_err(of_sync)
 }
 
-/// As [`write`], for a file that can be made again: after a crash it may be missing or damaged.
+/// As [`write`](fn@write), for a file that can be made again: after a crash it may be missing or
+/// damaged.
 pub(super) fn write_derived(directory: &impl Directory, name: &str, body: &[u8]) -> io::Result<()> {
     let new = format!("{name}{NEW}");
     let file = directory.create(&new, 0)?;
@@ -45,7 +46,7 @@ fn encode(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Reads a file that [`write`] has written. `None` if it does not exist.
+/// Reads a file that [`write`](fn@write) has written. `None` if it does not exist.
 ///
 /// # Errors
 /// A file that cannot be read, or ([`io::ErrorKind::InvalidData`]) that is damaged.

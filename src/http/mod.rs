@@ -1,9 +1,9 @@
 //! The HTTP interface: routes, problem documents, and the front doors (sets of routes with one wire
 //! format), which all call the same methods of the hub.
 //!
-//! [`router`] is an ordinary axum router. It runs in any server, and answers streams and waiting
-//! polls with response bodies. The hub's own server calls the dispatcher without the router, and
-//! hands off the sockets of streams and waiting polls.
+//! [`router`](fn@router) is an ordinary axum router. It runs in any server, and answers streams and
+//! waiting polls with response bodies. The hub's own server calls the dispatcher without the
+//! router, and hands off the sockets of streams and waiting polls.
 
 mod access;
 mod answer_marks;

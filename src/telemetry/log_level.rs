@@ -52,8 +52,8 @@ impl Wanted {
     }
 }
 
-/// The layer that filters, whose level can be changed once the process logs by it
-/// ([`can_change`]).
+/// The layer that filters, and a function to be called once the process logs by the layer: from
+/// then on the level can be changed ([`set_log_level`]).
 pub(super) fn layer(
     filter: LogFilter,
 ) -> Result<(reload::Layer<EnvFilter, Registry>, impl FnOnce()), ParseError> {

@@ -112,7 +112,7 @@ pub fn print(lines: &str) {
     print_at(Level::INFO, lines);
 }
 
-/// As [`print`], for errors.
+/// As [`print`](fn@print), for errors.
 pub fn print_error(lines: &str) {
     print_at(Level::ERROR, lines);
 }
