@@ -3,7 +3,8 @@
 //!
 //! A read is a bounded piece, or a search for last events, which lets other reads go first after
 //! each turn. Each reader has one read at a time, so no reader keeps the threads to itself. Equal
-//! searches are made once. The bytes that were read and not taken are bounded. Dropping a [`PendingRead`] cancels it.
+//! searches are made once. The bytes that were read and not taken are bounded. Dropping a
+//! [`PendingRead`] cancels it.
 
 use std::{
     io, mem,

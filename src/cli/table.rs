@@ -44,7 +44,8 @@ impl Column {
 }
 
 impl Cell {
-    /// The same text for a terminal and a pipe, without tabs and line feeds, which would begin another cell or row.
+    /// The same text for a terminal and a pipe, without tabs and line feeds, which would begin
+    /// another cell or row.
     pub(crate) fn text(text: &str) -> Self {
         let text = harmless(text).replace('\n', " ");
         Self { for_people: text.clone(), for_programs: text, style: None }

@@ -94,8 +94,8 @@ impl<D: Directory> LogReader<D> {
         }
     }
 
-    /// Searches for the next wanted events, in a bounded number of blocks. `select` gets the seq and
-    /// the channel of each, and returns the name if it is wanted. Blocks the thread.
+    /// Searches for the next wanted events, in a bounded number of blocks. `select` gets the seq
+    /// and the channel of each, and returns the name if it is wanted. Blocks the thread.
     ///
     /// # Errors
     /// A failure of the file system, or damaged bytes.

@@ -69,8 +69,8 @@ impl RemovedEvents {
         }
     }
 
-    /// Adds an item of a segment that is about to be removed. `next` is the seq of the item
-    /// itself, if it is an event, or of the first event after a key. Returns the seq for the next item.
+    /// Adds an item of a segment that is about to be removed. `next` is the seq of the item itself,
+    /// if it is an event, or of the first event after a key. Returns the seq for the next item.
     pub(super) fn add(&mut self, item: Item, next: Seq, time_ms: u64) -> Seq {
         match item {
             Item::Event { kind, channel, time_ms, .. } => {

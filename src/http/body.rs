@@ -80,9 +80,9 @@ pub(super) async fn read_body(
 
 /// Rejects content and transfer codings other than `chunked`, which the hub does not decode.
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
-    // hyper accepts any list of codings that ends with `chunked` (RFC 9112, section 6.1). A proxy may
-    // read what is not exactly that word in another way, and send a request in what it takes for the
-    // body.
+    // hyper accepts any list of codings that ends with `chunked` (RFC 9112, section 6.1). A proxy
+    // may read what is not exactly that word in another way, and send a request in what it takes
+    // for the body.
     let mut transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = transfer.next().is_none_or(|value| is_word(value.as_bytes(), b"chunked"));
     if !is_chunked || transfer.next().is_some() {

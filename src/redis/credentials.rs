@@ -58,7 +58,7 @@ impl Credentials {
         Ok(Self { ca: Credential::of_file(path)?, ..self })
     }
 
-    /// The password that was read last; empty if there is none.
+    /// The password that was read last; empty without a file.
     pub(super) fn password(&self) -> Secret {
         self.password.content.lock().clone()
     }
@@ -69,9 +69,9 @@ impl Credentials {
         Some(Bytes::copy_from_slice(self.ca.content.lock().expose()))
     }
 
-    /// Reads the files again, unless a read of them is under way. A file that cannot be read keeps the
-    /// content that it had. Waits a short time: what a slow file system gives later is used by the
-    /// next connection.
+    /// Reads the files again, unless a read of them is under way. A file that cannot be read keeps
+    /// the content that it had. Waits a short time: what a slow file system gives later is used by
+    /// the next connection.
     pub(super) async fn refresh(&self) {
         if self.password.path.is_none() && self.ca.path.is_none() {
             return;

@@ -20,8 +20,8 @@ pub struct Entry {
     pub nonce: Nonce,
     /// The nonce of the entry before it in its epoch; none for the first.
     pub previous: Option<Nonce>,
-    /// Its channel has no event between this seq and its own. None if a hub of an earlier version wrote
-    /// it.
+    /// Its channel has no event between this seq and its own. None if a hub of an earlier version
+    /// wrote it.
     pub channel_before: Option<Seq>,
     /// Whether the event is a publisher's or the hub's.
     pub kind: EventKind,

@@ -65,9 +65,9 @@ pub struct LogState {
 }
 
 impl RedisLog {
-    /// Connects to a server, checks that it is fit to keep a log, and gives it the script. Times out
-    /// after [`FIND_TIME_MAX`] and [`CONNECT_TIME_MAX`]: a stopped server accepts connections and
-    /// answers nothing.
+    /// Connects to a server, checks that it is fit to keep a log, and gives it the script. Times
+    /// out after [`FIND_TIME_MAX`] and [`CONNECT_TIME_MAX`]: a stopped server accepts connections
+    /// and answers nothing.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
         match timeout(FIND_TIME_MAX + CONNECT_TIME_MAX, Self::connect_in_steps(options)).await {
             Ok(connected) => connected,
@@ -385,8 +385,8 @@ pub(super) async fn check_server(
     Ok(ServerInfo { run, unguarded_replicas })
 }
 
-/// Refuses a replica with the error that a write would get: another server is to become the master, so
-/// it is not permanent.
+/// Refuses a replica with the error that a write would get: another server is to become the master,
+/// so it is not permanent.
 fn check_role(info: &str) -> Result<(), RedisError> {
     match field(info, "role") {
         Some("master") | None => Ok(()),

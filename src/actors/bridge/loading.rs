@@ -162,9 +162,10 @@ impl Loader {
         Ok(is_same.then_some(fence))
     }
 
-    /// Empties the store. Of a log that was trimmed up to `trimmed`, a channel has lost nothing behind
-    /// its newest event. A channel with newer events counts as having lost all up to `trimmed` until its
-    /// first event that is kept is read. Returns the newest event of any channel.
+    /// Empties the store. Of a log that was trimmed up to `trimmed`, a channel has lost nothing
+    /// behind its newest event. A channel with newer events counts as having lost all up to
+    /// `trimmed` until its first event that is kept is read. Returns the newest event of any
+    /// channel.
     async fn reset(
         &self,
         log: &mut RedisLog,

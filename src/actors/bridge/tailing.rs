@@ -149,8 +149,8 @@ impl Tail {
                 Ok(entries) => entries,
                 Err(error) => return error,
             };
-            // Not once the log was checked: a server may answer that and refuse to be read, so attempts would
-            // follow each other without growing pauses.
+            // Not once the log was checked: a server may answer that and refuse to be read, so
+            // attempts would follow each other without growing pauses.
             if backoff.has_failed() {
                 tracing::info!("following the shared log again");
                 backoff.reset();
@@ -168,8 +168,8 @@ impl Tail {
         }
     }
 
-    /// Compares the log with what this hub has shown, and vouches for it if the server was restarted and
-    /// it is whole.
+    /// Compares the log with what this hub has shown, and vouches for it if the server was
+    /// restarted and it is whole.
     async fn look(
         &self,
         log: &mut RedisLog,

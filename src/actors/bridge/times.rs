@@ -10,8 +10,8 @@ pub(super) const FOLLOW_WAIT: Duration = Duration::from_millis(500);
 /// How much longer a hub waits for that answer, or for the next bytes of it, before it gives up the
 /// connection.
 pub(super) const FOLLOW_ANSWER_MAX: Duration = Duration::from_millis(1_500);
-/// How long a hub waits for the answers of one look at the log before it gives up the connection: no
-/// longer than for entries, since a server may fail during either.
+/// How long a hub waits for the answers of one look at the log before it gives up the connection:
+/// no longer than for entries, since a server may fail during either.
 pub(super) const CHECK_TIME_MAX: Duration = sum(&[FOLLOW_WAIT, FOLLOW_ANSWER_MAX]);
 /// While entries keep coming, the hub looks at the log this often: a connection survives that its
 /// server becomes a replica.

@@ -173,8 +173,8 @@ fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Respo
     response
 }
 
-/// Whether the media type is that of a batch. Two fields that do not agree on that are an error, since
-/// it would be chance which of them counts.
+/// Whether the media type is that of a batch. Two fields that do not agree on that are an error,
+/// since it would be chance which of them counts.
 fn is_ndjson(headers: &HeaderMap) -> Result<bool, Problem> {
     // A proxy may have joined two fields with a comma.
     let fields =

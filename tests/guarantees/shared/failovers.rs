@@ -18,8 +18,8 @@ fn replica_of(master: &RedisServer) -> RedisServer {
     RedisServer::start(&["--replicaof", "127.0.0.1", &port])
 }
 
-/// Publishes until that is accepted. The first one may be on its way to the master that was killed, which leaves its
-/// outcome open: it is in no log then.
+/// Publishes until that is accepted. The first one may be on its way to the master that was killed,
+/// which leaves its outcome open: it is in no log then.
 async fn publish_at_the_next_master(hub: &TestHub, data: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -82,8 +82,8 @@ async fn a_master_that_becomes_a_replica_is_left_though_its_connections_stay() {
     let first = hub.publish("a", "1").await;
     assert_eq!(data_of(&mut stream, 1).await, ["1"]);
     says(&replica, &["XLEN", "{visnyk}:log"], ":1").await;
-    // Redis ends connections of commands that wait, and leaves others. So the change comes when the last read of the
-    // hub has been answered.
+    // Redis ends connections of commands that wait, and leaves others. So the change comes when the
+    // last read of the hub has been answered.
     hub.signal(Signal::STOP).expect("it runs");
     says(&master, &["INFO", "clients"], "blocked_clients:0").await;
     replica.command(&["REPLICAOF", "NO", "ONE"]);

@@ -105,7 +105,8 @@ async fn a_look_at_the_log_without_an_answer_is_given_up_as_soon_as_a_wait_for_e
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let begun = Instant::now();
     hub.wait_for_metric("visnyk_backend_connected", |connected| connected == 0.0).await;
-    // A hub that starts waits for as long for it to vouch for the log. Other commands have five seconds.
+    // A hub that starts waits for as long for it to vouch for the log. Other commands have five
+    // seconds.
     assert!(begun.elapsed() < Duration::from_millis(4_500), "{:?}", begun.elapsed());
     server.command(&["CLIENT", "UNPAUSE"]);
     publish_when_back(&hub, "2").await;

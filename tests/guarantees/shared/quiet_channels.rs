@@ -138,7 +138,8 @@ async fn a_gap_is_sent_where_an_event_of_the_channel_was_removed_and_nowhere_els
     assert!(gaps > 20, "{gaps}");
 }
 
-/// Appends an event as a hub of an earlier version does, which knows of no index: one like the newest, to another channel.
+/// Appends an event as a hub of an earlier version does, which knows of no index: one like the
+/// newest, to another channel.
 const APPEND_AS_BEFORE: &str = "
     local log, meta = '{visnyk}:log', '{visnyk}:meta'
     local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]

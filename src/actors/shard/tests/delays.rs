@@ -100,7 +100,8 @@ fn a_channel_is_throttled_while_the_mixed_lane_takes_too_long() {
     assert!(throttles(&world).is_empty());
 }
 
-/// Fills the lane's queue with what one round takes, so that an event published now waits for a round.
+/// Fills the lane's queue with what one round takes, so that an event published now waits for a
+/// round.
 fn queue_a_round(world: &mut World) {
     publish(world, "a", 16 * ROUND.events);
 }
