@@ -216,6 +216,12 @@ fn tls_config(ca: Option<&[u8]>) -> io::Result<ClientConfig> {
     for certificate in CertificateDer::pem_slice_iter(ca) {
         roots.add(certificate.map_err(Error::other)?).map_err(Error::other)?;
     }
+    if roots.is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidData,
+            "backend.ca_file has no certificate in PEM",
+        ));
+    }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

@@ -69,21 +69,24 @@ impl Credentials {
         Some(Bytes::copy_from_slice(self.ca.content.lock().expose()))
     }
 
-    /// Reads the files again, unless a read of them is under way. A file that cannot be read keeps
+    /// Reads the files again, one read of them at a time. A file that cannot be read keeps
     /// the content that it had. Waits a short time: what a slow file system gives later is used by
     /// the next connection.
     pub(super) async fn refresh(&self) {
         if self.password.path.is_none() && self.ca.path.is_none() {
             return;
         }
-        let Ok(permit) = Arc::clone(&self.reading).try_acquire_owned() else { return };
-        let credentials = self.clone();
-        let read = spawn_blocking(move || {
-            credentials.password.refresh();
-            credentials.ca.refresh();
-            drop(permit);
-        });
-        let _ = timeout(READ_WAIT, read).await;
+        let refreshed = async {
+            let permit = Arc::clone(&self.reading).acquire_owned().await;
+            let credentials = self.clone();
+            let read = spawn_blocking(move || {
+                credentials.password.refresh();
+                credentials.ca.refresh();
+                drop(permit);
+            });
+            let _ = read.await;
+        };
+        let _ = timeout(READ_WAIT, refreshed).await;
     }
 }
 
@@ -176,9 +179,9 @@ mod tests {
         credentials.refresh().await;
         assert!(began.elapsed() >= READ_WAIT);
         assert_eq!(credentials.reading.available_permits(), 0, "the read is under way");
-        let began = Instant::now();
+        // A second one waits for the permit as long, and does not begin.
         credentials.refresh().await;
-        assert!(began.elapsed() < READ_WAIT, "no second one has begun");
+        assert_eq!(Arc::strong_count(&credentials.reading), 2, "that of the read and this one");
         assert_eq!(credentials.password().expose(), b"one");
         let writing = spawn_blocking(move || fs::write(&path, "two"));
         writing.await.expect("it ends").expect("written");

@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
-use tracing::metadata::LevelFilter;
 use tracing_subscriber::{
     EnvFilter, Registry,
     filter::ParseError,
@@ -27,16 +26,14 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Whether the filter lets all lines of the hub's own code through already.
+    /// Whether the filter lets all lines of the hub's own code through already: its directive for
+    /// them, or else the last one for everything, has the level `trace`.
     fn traces_all(&self) -> bool {
-        let traces_all = |directive: &str| {
-            let level = directive.strip_prefix(concat!(env!("CARGO_CRATE_NAME"), "="));
-            level
-                .unwrap_or(directive)
-                .parse()
-                .is_ok_and(|level: LevelFilter| level == LevelFilter::TRACE)
-        };
-        self.filter.as_str().split(',').map(str::trim).any(traces_all)
+        let directives = || self.filter.as_str().rsplit(',').map(str::trim);
+        let own = concat!(env!("CARGO_CRATE_NAME"), "=");
+        let own = directives().find_map(|directive| directive.strip_prefix(own));
+        let level = own.or_else(|| directives().find(|directive| !directive.contains('=')));
+        level.is_some_and(|level| level.eq_ignore_ascii_case("trace"))
     }
 
     fn parse(&self) -> Result<EnvFilter, ParseError> {
@@ -93,6 +90,8 @@ const DEBUG: &str = concat!(env!("CARGO_CRATE_NAME"), "=debug");
 
 #[cfg(test)]
 mod tests {
+    use tracing::metadata::LevelFilter;
+
     use super::*;
 
     #[test]
@@ -109,8 +108,13 @@ mod tests {
             assert_eq!(parsed.to_string(), debugging);
             assert_eq!(parsed.max_level_hint(), Some(hint));
         }
-        let filter: LogFilter = "info,visnyk::actors::shard=trace".parse().expect("a filter");
-        let parsed = Wanted { filter, is_debugging: true }.parse().expect("a filter").to_string();
-        assert!(parsed.contains("visnyk=debug") && parsed.contains("shard=trace"), "{parsed}");
+        for (filter, kept) in
+            [("info,visnyk::actors::shard=trace", "shard=trace"), ("trace,visnyk=info", "trace")]
+        {
+            let filter: LogFilter = filter.parse().expect("a filter");
+            let parsed = Wanted { filter, is_debugging: true }.parse().expect("a filter");
+            let parsed = parsed.to_string();
+            assert!(parsed.contains("visnyk=debug") && parsed.contains(kept), "{parsed}");
+        }
     }
 }

@@ -179,7 +179,9 @@ fn is_ndjson(headers: &HeaderMap) -> Result<bool, Problem> {
     // A proxy may have joined two fields with a comma.
     let fields =
         headers.get_all(header::CONTENT_TYPE).iter().filter_map(|field| field.to_str().ok());
-    let mut are_batches = fields.flat_map(|field| split_unquoted(field, ',')).map(|media_type| {
+    let media_types = fields.flat_map(|field| split_unquoted(field, ','));
+    let media_types = media_types.filter(|media_type| !media_type.trim().is_empty());
+    let mut are_batches = media_types.map(|media_type| {
         let essence = media_type.split(';').next().unwrap_or_default();
         essence.trim().eq_ignore_ascii_case("application/x-ndjson")
     });

@@ -166,7 +166,6 @@ async fn a_poll_whose_answers_show_no_gaps_waits_behind_one_that_has_no_event() 
     assert_eq!(answer.events.len(), 1);
 }
 
-/// A poll of one channel from now on.
 /// A type filter may pass over more events than one look reads.
 #[tokio::test]
 async fn a_poll_of_a_closed_channel_gets_all_of_it_before_it_is_refused() {
@@ -252,6 +251,7 @@ async fn a_poll_that_looks_again_counts_its_gap_once() {
     assert!(looked_again > 0);
 }
 
+/// A poll of one channel from now on.
 fn poll_of(channel: &str, wait: Duration) -> PollRequest {
     let name = ChannelName::parse(channel).expect("a name");
     let selector = ChannelSelector::Name(name);
