@@ -100,6 +100,8 @@ pub(crate) fn envelopes(data: &[u8]) {
     let in_path = ChannelName::parse("in/path").expect("a name");
     let by_path = parse_batch(text, Some(&in_path), None, EVENTS_MAX);
     let by_line = parse_batch(text, None, None, EVENTS_MAX);
+    // A byte order mark is passed over.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     for (is_by_line, events) in [(false, by_path), (true, by_line)] {
         let Ok(events) = events else { continue };
