@@ -12,6 +12,7 @@ mod error;
 mod master;
 mod resp;
 mod script;
+mod server;
 mod shared_counts;
 mod shared_log;
 
@@ -22,5 +23,6 @@ pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;
 pub use master::FIND_TIME_MAX;
 pub use script::{AppendLimits, Appended, Fence, NewEntries, SubmissionOutcome};
+pub use server::Run;
 pub use shared_counts::{HubReport, PatternsPart, RedisCounts, ReportPart, SubscriberCount};
-pub use shared_log::{LogState, RedisLog, Run};
+pub use shared_log::{LogState, RedisLog};

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use super::{
     connection::{COMMAND_TIME_MAX, Command, Connection, RedisOptions},
     error::RedisError,
-    master::open,
     resp::Reply,
-    shared_log::check_server,
+    server::{Prepared, prepare, within_time},
 };
 use crate::model::{ChannelName, ChannelPattern};
 
@@ -79,15 +78,10 @@ pub struct HubReport {
 }
 
 impl RedisCounts {
-    /// Connects to a server, checks that it is fit, and gives it the script.
+    /// Connects to a server, checks that it is fit, and gives it the script. Times out after four
+    /// seconds.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
-        let mut connection = open(options).await?;
-        check_server(&mut connection, options).await?;
-        let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
-        let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
-            Reply::Bulk(hash) => hash,
-            _ => return Err(RedisError::Unexpected("the hash of the script")),
-        };
+        let Prepared { connection, script, .. } = within_time(prepare(options, SCRIPT)).await?;
         let hubs = options.key("hubs");
         Ok(Self { connection, script, hubs })
     }

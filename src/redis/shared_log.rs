@@ -1,18 +1,17 @@
 //! The log of a namespace, over one connection: the commands of a hub.
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
 
 use super::{
-    address::BackendTarget,
-    connection::{COMMAND_TIME_MAX, CONNECT_TIME_MAX, Command, Connection, RedisOptions},
+    connection::{COMMAND_TIME_MAX, Command, Connection, RedisOptions},
     entry::{Entry, Nonce},
     error::RedisError,
-    master::{FIND_TIME_MAX, LOG, open},
+    master::LOG,
     resp::Reply,
     script::{self, AppendLimits, Appended, Fence, NewEntries, SCRIPT},
+    server::{Prepared, Run, ServerInfo, check_role, prepare, within_time},
 };
 use crate::model::{ChannelName, Epoch, Seq};
 
@@ -25,15 +24,6 @@ pub struct RedisLog {
     keys: Keys,
     server: ServerInfo,
 }
-
-/// What a hub has to know of a server that is fit to keep a log.
-pub(super) struct ServerInfo {
-    run: Run,
-    unguarded_replicas: u64,
-}
-
-/// The id of a run of a server. A later run may have lost events of an earlier one.
-pub type Run = Arc<str>;
 
 /// The names of its keys.
 #[derive(Debug)]
@@ -66,26 +56,15 @@ pub struct LogState {
 
 impl RedisLog {
     /// Connects to a server, checks that it is fit to keep a log, and gives it the script. Times
-    /// out after [`FIND_TIME_MAX`] and [`CONNECT_TIME_MAX`]: a stopped server accepts connections
-    /// and answers nothing.
+    /// out after four seconds.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
-        match timeout(FIND_TIME_MAX + CONNECT_TIME_MAX, Self::connect_in_steps(options)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(RedisError::Unreachable(ErrorKind::TimedOut.into())),
-        }
-    }
-
-    async fn connect_in_steps(options: &RedisOptions) -> Result<Self, RedisError> {
-        let mut connection = open(options).await?;
-        let server = check_server(&mut connection, options).await?;
-        let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
-        let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
-            Reply::Bulk(hash) => hash,
-            _ => return Err(RedisError::Unexpected("the hash of the script")),
-        };
-        let mut log = Self { connection, script, keys: Keys::of(options), server };
-        log.probe().await?;
-        Ok(log)
+        within_time(async {
+            let Prepared { connection, server, script } = prepare(options, SCRIPT).await?;
+            let mut log = Self { connection, script, keys: Keys::of(options), server };
+            log.probe().await?;
+            Ok(log)
+        })
+        .await
     }
 
     /// Checks that the user may run all commands of an append: an append that is refused half way
@@ -117,8 +96,7 @@ impl RedisLog {
 
     /// Fails if the server has become a replica, which does not end its connections.
     pub async fn check_role(&mut self) -> Result<(), RedisError> {
-        let reply = self.connection.call(&[b"INFO", b"replication"], COMMAND_TIME_MAX).await?;
-        check_role(reply.text().ok_or(NO_INFO)?)
+        check_role(&mut self.connection).await
     }
 
     /// The state of the log, with the nonce of the entry at `seq`.
@@ -341,64 +319,6 @@ impl Keys {
     }
 }
 
-/// Refuses a server that would lose events without a sign, or that cannot be written to.
-pub(super) async fn check_server(
-    connection: &mut Connection,
-    options: &RedisOptions,
-) -> Result<ServerInfo, RedisError> {
-    let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
-    let info = reply.text().ok_or(NO_INFO)?;
-    let field = |name| field(info, name);
-    let version = field("redis_version").unwrap_or("0");
-    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    if major < VERSION_MIN {
-        let text =
-            format!("the server is version {version}; a shared log needs {VERSION_MIN} or later");
-        return Err(RedisError::Unsuitable(text));
-    }
-    let policy = field("maxmemory_policy").unwrap_or("noeviction");
-    if policy != "noeviction" {
-        return Err(RedisError::Unsuitable(format!(
-            "the server's maxmemory-policy is {policy}, which removes parts of the log when memory is full; set \
-             maxmemory-policy noeviction"
-        )));
-    }
-    let is_node = field("cluster_enabled") == Some("1");
-    if is_node != matches!(options.address.target, BackendTarget::Cluster { .. }) {
-        return Err(RedisError::Unsuitable(match is_node {
-            true => "the server is a node of a cluster: give the address as redis+cluster://, with several of \
-                     its nodes"
-                .to_owned(),
-            false => "the server is not a node of a cluster: give its address as redis://".to_owned(),
-        }));
-    }
-    check_role(info)?;
-    let run = field("run_id").filter(|run| !run.is_empty()).map(Arc::from).ok_or_else(|| {
-        RedisError::Unsuitable(
-            "INFO has no run_id, by which the hub notices that the server was restarted".to_owned(),
-        )
-    })?;
-    let replicas = field("connected_slaves").and_then(|replicas| replicas.parse().ok());
-    // A server says how many are near enough only if it needs some.
-    let is_guarded = field("min_slaves_good_slaves").is_some();
-    let unguarded_replicas = if is_guarded { 0 } else { replicas.unwrap_or(0) };
-    Ok(ServerInfo { run, unguarded_replicas })
-}
-
-/// Refuses a replica with the error that a write would get: another server is to become the master,
-/// so it is not permanent.
-fn check_role(info: &str) -> Result<(), RedisError> {
-    match field(info, "role") {
-        Some("master") | None => Ok(()),
-        Some(_) => Err(RedisError::Refused("READONLY the server is a replica".to_owned())),
-    }
-}
-
-/// A field of the server's information.
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
 /// Decodes entries up to the first unreadable one; an error only if that is the first.
 fn read_entries(reply: &Reply) -> Result<Vec<(Seq, Entry)>, RedisError> {
     let Some(entries) = reply.array() else { return Err(NOT_A_STREAM) };
@@ -433,10 +353,7 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
 const CLOSED_COUNT: &str = "1000";
 /// Channels of one page of [`RedisLog::channels`].
 const CHANNELS_PAGE: usize = 1_000;
-const NO_INFO: RedisError = RedisError::Unexpected("the server's information");
 const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
-/// XTRIM MINID, TIME in scripts, and effect replication.
-const VERSION_MIN: u32 = 7;
 
 #[cfg(test)]
 mod tests {
