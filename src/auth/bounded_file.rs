@@ -1,5 +1,5 @@
-//! Reads files that the settings name. A file that is longer than its kind can be was named by
-//! mistake.
+//! Reads files of secrets, keys, certificates and settings. A file that is longer than its kind can be
+//! was named by mistake.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use std::{
 /// # Errors
 /// A file that cannot be read, or ([`io::ErrorKind::FileTooLarge`]) one of more than `bytes_max`
 /// bytes.
-pub(super) fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {

@@ -5,6 +5,7 @@
 //! a key is used: each key is for one algorithm, and the header of a token only says which keys to
 //! try.
 
+pub(crate) mod bounded_file;
 mod claims;
 mod containment;
 mod error;

@@ -2,8 +2,7 @@
 //! Their files are read again for each connection, since an operator may replace them.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use crate::auth::Secret;
+use crate::auth::{Secret, bounded_file};
 
 /// A password and root certificates. Clones share what was read last.
 #[derive(Debug, Clone)]
@@ -112,13 +111,7 @@ impl Credential {
 /// The content of a file. An empty one is being written, or was by mistake: no password would be
 /// sent, and no certificate trusted.
 fn read(path: &Path) -> io::Result<Secret> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        let text = format!("it is longer than {FILE_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
-    }
-    let content = Secret::from_file(bytes);
+    let content = Secret::from_file(bounded_file::read(path, FILE_BYTES_MAX)?);
     if content.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
     }

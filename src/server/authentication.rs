@@ -9,11 +9,11 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Settings, bounded_file, settings::SECRET_BYTES_MIN};
+use super::{Settings, settings::SECRET_BYTES_MIN};
 use crate::{
     auth::{
         Algorithm, FetchError, Jwks, JwksUrlError, KeyError, KeySet, Rules, Secret, Verifier,
-        VerifyingKey,
+        VerifyingKey, bounded_file,
     },
     http::Access,
 };

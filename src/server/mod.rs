@@ -4,7 +4,6 @@ mod accept_queue;
 mod arrival;
 mod authentication;
 mod backend;
-mod bounded_file;
 mod connection;
 mod connection_limits;
 mod demo;

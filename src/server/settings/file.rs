@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::SettingsError;
-use crate::server::bounded_file;
+use crate::auth::bounded_file;
 
 /// One assignment of a file.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use rustls::{
 use thiserror::Error;
 use x509_cert::der::Decode;
 
-use crate::server::{bounded_file, socket_budget::is_no_file};
+use crate::{auth::bounded_file, server::socket_budget::is_no_file};
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
