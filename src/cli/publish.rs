@@ -188,7 +188,7 @@ impl Tally {
         self.last_id.replace(Some(last_id));
     }
 
-    /// Reports the progress, if there is no progress bar.
+    /// Prints the progress as a line, where no progress bar is shown.
     fn report(&self) {
         self.reported.set(Instant::now());
         say(&format!("{} events acknowledged", self.events.get()));

@@ -31,7 +31,7 @@ pub enum OperateError {
     /// The hub's certificate is not accepted.
     #[error(transparent)]
     Certificate(#[from] CertificateRejected),
-    /// There is no hub at this address, or it does not answer for now.
+    /// The connection failed, or the hub does not answer for now.
     #[error(transparent)]
     Failed(#[from] Failure),
     /// The answer is not that of a hub.

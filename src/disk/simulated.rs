@@ -106,8 +106,7 @@ impl SimulatedDisk {
         self.0.lock().room = bytes;
     }
 
-    /// Leaves room for `left` bytes. If `left` is negative, there is no room until files are
-    /// removed.
+    /// Leaves room for `left` bytes. If `left` is negative, writes fail until files are removed.
     pub(super) fn fill(&self, left: i64) {
         let mut state = self.0.lock();
         state.room = state.medium.used().saturating_add_signed(left);

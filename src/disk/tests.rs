@@ -2,7 +2,7 @@
 
 use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
-use super::*;
+use super::{small_log::RETENTION, *};
 use crate::{
     core::IdempotencyKey,
     model::{ChannelName, Epoch, Event, EventType, NewEvent, Position, Seq},
@@ -324,15 +324,3 @@ fn event(seq: u64, channel: &str, data: &str) -> Arc<Event> {
 fn key(scope: &str) -> IdempotencyKey {
     IdempotencyKey::new(&[scope.as_bytes()], &[])
 }
-
-const RETENTION: LogRetention = LogRetention {
-    bytes_max: 0,
-    age_max_ms: 0,
-    removed: RemovedLimits {
-        channels_max: 10,
-        closed_ms: 1_000,
-        closed_max: 10,
-        keys_ms: 1_000,
-        keys_max: 10,
-    },
-};

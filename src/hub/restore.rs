@@ -30,7 +30,7 @@ pub struct DiskOptions {
     pub sync: SyncPolicy,
     /// Bytes of one segment.
     pub segment_bytes: u64,
-    /// Bytes of all segments, above which the oldest are removed; 0 is no limit.
+    /// Bytes of all segments, above which the oldest are removed; 0 means unlimited.
     pub bytes_max: u64,
     /// The longest time that a segment is kept; zero is without limit.
     pub age_max: Duration,

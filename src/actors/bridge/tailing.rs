@@ -82,8 +82,9 @@ impl Tail {
             if !backoff.has_failed() {
                 logged.clear();
             }
-            // Log each error of an outage once: the first may be that the connection broke, and the
-            // next one says why there is no other. Numbers may differ with each attempt.
+            // Log each error of an outage once. The first one often says only that the connection
+            // broke, and the next one why a new connection fails. Their numbers, such as seconds
+            // since an expiry, differ with each attempt.
             let text = with_causes(&error);
             let text: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
             if !logged.contains(&text) {

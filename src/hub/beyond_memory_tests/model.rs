@@ -24,6 +24,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..25)
 }
 
+/// Publishes the next numbers to these channels, and adds them to what was published.
+pub(super) async fn publish_next<'a>(
+    hub: &Hub,
+    log: &mut Vec<(Position, &'a str, u64)>,
+    channels: impl Iterator<Item = &'a str>,
+) {
+    let events: Vec<_> = channels.zip(log.len() as u64..).collect();
+    let last = publish(hub, events.clone()).await;
+    let seqs = last.seq.0 + 1 - events.len() as u64..;
+    for ((channel, n), seq) in events.into_iter().zip(seqs) {
+        log.push((Position { seq: Seq(seq), ..last }, channel, n));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
@@ -52,13 +66,7 @@ proptest! {
                 match step {
                     Step::Publish(targets) => {
                         let targets = targets.iter().map(|target| channels[usize::from(*target)]);
-                        let targets: Vec<_> = targets.zip(log.len() as u64..).collect();
-                        let count = targets.len() as u64;
-                        let last = publish(&hub, targets.clone()).await;
-                        let seqs = last.seq.0 + 1 - count..;
-                        for ((channel, n), seq) in targets.into_iter().zip(seqs) {
-                            log.push((Position { seq: Seq(seq), ..last }, channel, n));
-                        }
+                        publish_next(&hub, &mut log, targets).await;
                     }
                     Step::Restart => {
                         hub.shut_down().await;

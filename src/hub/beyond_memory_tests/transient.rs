@@ -3,7 +3,10 @@
 
 use proptest::prelude::*;
 
-use super::{model::check, *};
+use super::{
+    model::{check, publish_next},
+    *,
+};
 use crate::{core::ChannelRule, model::ChannelPattern};
 
 fn transient(patterns: &[&str]) -> Vec<ChannelRule> {
@@ -201,13 +204,7 @@ proptest! {
                 match step {
                     TransientStep::Publish(targets) => {
                         let targets = targets.iter().map(|target| channels[usize::from(*target)]);
-                        let targets: Vec<_> = targets.zip(log.len() as u64..).collect();
-                        let count = targets.len() as u64;
-                        let last = publish(&hub, targets.clone()).await;
-                        let seqs = last.seq.0 + 1 - count..;
-                        for ((channel, n), seq) in targets.into_iter().zip(seqs) {
-                            log.push((Position { seq: Seq(seq), ..last }, channel, n));
-                        }
+                        publish_next(&hub, &mut log, targets).await;
                     }
                     TransientStep::Rules(rules) => {
                         let is_transient = |n: &usize| rules & (1 << n) != 0;
