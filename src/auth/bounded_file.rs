@@ -1,5 +1,5 @@
-//! Reads files of secrets, keys, certificates and settings. A file that is longer than its kind can be
-//! was named by mistake.
+//! Reads files of secrets, keys, certificates and settings. A file that is longer than its kind can
+//! be was named by mistake.
 
 use std::{
     fs::File,
